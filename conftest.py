@@ -1,0 +1,15 @@
+"""Tests run on four CPU devices, and refuse silent promotion of types and ranks."""
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def x64():
+    """Runs the test in float64."""
+    with jax.enable_x64(True):
+        yield

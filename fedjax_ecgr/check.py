@@ -1,0 +1,97 @@
+"""Checks of what a user hands in: one clear line that says what, where and what is allowed.
+
+Every check runs on concrete values in Python, before anything is compiled. A value that is being
+traced (a hyperparameter inside a user's own `jit` or `vmap`) has no number yet and passes.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+T = TypeVar("T")
+
+
+class InputError(ValueError):
+    """Something a user handed in is not allowed; the message is one line that says what is."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Returns `", did you mean 'x'?"` for the nearest allowed name, or `""` if none is near."""
+    near = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def known(field: str, name: str, listing: Mapping[str, T]) -> T:
+    """Returns `listing[name]`; raises `InputError` that names the nearest known name."""
+    if name not in listing:
+        allowed = ", ".join(sorted(listing))
+        raise InputError(f"{field}: unknown {name!r}{nearest(name, listing)} (known: {allowed})")
+    return listing[name]
+
+
+def number(
+    field: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> None:
+    """Raises `InputError` unless `value`, a number or an array of them, is finite and in range.
+
+    Args:
+      field: name of the field, for the message.
+      value: a number or an array (a sweep's axis); a traced value passes unchecked.
+      low: smallest allowed value.
+      high: largest allowed value.
+      low_open: whether `low` itself is not allowed.
+      high_open: whether `high` itself is not allowed.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return
+    try:
+        values = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{field}: {value!r} is not a number") from None
+    below = values <= low if low_open else values < low
+    above = values >= high if high_open else values > high
+    if np.any(below | above | ~np.isfinite(values)) or isinstance(value, bool):
+        left = "(" if low_open or low == -math.inf else "["
+        right = ")" if high_open or high == math.inf else "]"
+        interval = f"{left}{low:g}, {high:g}{right}"
+        raise InputError(f"{field}: {value!r} is not allowed, it must be in {interval}")
+
+
+def count(field: str, value: Any, *, low: int = 1, high: int | None = None, why: str = "") -> None:
+    """Raises `InputError` unless `value` is a whole number from `low` to `high`.
+
+    Args:
+      field: name of the field, for the message.
+      value: what was given.
+      low: smallest allowed number.
+      high: largest allowed number, if there is one.
+      why: what the upper bound is, for the message ("the number of clients").
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        bound = f"at least {low}" if high is None else f"from {low} to {high}"
+        reason = f" ({why})" if why else ""
+        raise InputError(
+            f"{field}: {value!r} is not allowed, it must be a whole number {bound}{reason}"
+        )
+
+
+def options(owner: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raises `InputError` if `owner` (an algorithm, a model, …) does not take a given option."""
+    allowed = list(allowed)
+    for name in given:
+        if name not in allowed:
+            takes = ", ".join(allowed) or "none"
+            raise InputError(
+                f"{owner}: unknown option {name!r}{nearest(name, allowed)} (options: {takes})"
+            )

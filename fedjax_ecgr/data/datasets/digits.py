@@ -1,0 +1,55 @@
+"""Real handwritten digits, small enough to come with scikit-learn: no download.
+
+Source: the test part of the UCI "Optical Recognition of Handwritten Digits" set (Alpaydin and
+Kaynak, 1998), as `sklearn.datasets.load_digits` gives it.
+"""
+
+import numpy as np
+
+from fedjax_ecgr.check import number
+from fedjax_ecgr.data.datasets.arrays import arrays
+from fedjax_ecgr.data.federated import Dataset
+
+_SPLIT_SEED = 0
+
+
+def digits(*, test_fraction: float = 0.2) -> Dataset:
+    """Returns the 1,797 digits, 8×8 grey images of ten classes, uint8 with values 0 to 16.
+
+    The split into training and test examples is fixed: of each class the same fraction, drawn once
+    and for all. Mean and standard deviation are those of the training images.
+
+    Args:
+      test_fraction: share of each class that is held out, in (0, 1); at least one example of each
+        class stays on either side.
+
+    Returns:
+      The data; `input_shape` is (8, 8, 1).
+
+    Raises:
+      InputError: if `test_fraction` is not in (0, 1).
+
+    >>> data = digits()
+    >>> data.train.inputs.shape, data.test.inputs.shape
+    ((1438, 8, 8, 1), (359, 8, 8, 1))
+    """
+    number("test_fraction", test_fraction, low=0.0, high=1.0, low_open=True, high_open=True)
+    from sklearn.datasets import load_digits  # only who asks for the digits waits for the import
+
+    images, labels = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8, 1).astype(np.uint8)
+    test = _held_out(labels, float(test_fraction))
+    return arrays(
+        images[~test], labels[~test], images[test], labels[test], num_classes=10, name="digits"
+    )
+
+
+def _held_out(labels: np.ndarray, fraction: float) -> np.ndarray:
+    """Returns [N] bool: the same fraction of each class, chosen at random with a fixed seed."""
+    rng = np.random.default_rng(_SPLIT_SEED)
+    held_out = np.zeros(labels.shape, bool)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        size = np.clip(round(fraction * rows.size), 1, rows.size - 1)
+        held_out[rows[:size]] = True
+    return held_out

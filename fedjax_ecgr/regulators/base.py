@@ -1,0 +1,75 @@
+r"""The contract of a regulator: what may stand between a client's local steps and its upload.
+
+A regulator sees every step delta
+
+$$d_\lambda = w_{\lambda-1} - w_\lambda$$
+
+of the trainable parameters, what the step really moved, so that momentum, proximal terms and
+control variates are in it. After the last step it says what the client uploads in place of
+$\sum_\lambda d_\lambda$. Any regulator works under any algorithm.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+
+
+class Init(Protocol):
+    """Makes the state of a client that has not stepped yet."""
+
+    def __call__(
+        self, params: PyTree, max_steps: int, hyperparameters: Mapping[str, Any] | None = None
+    ) -> PyTree:
+        """Returns the first state.
+
+        Args:
+          params: a pytree whose leaves have the shapes and dtypes of the deltas.
+          max_steps: the most steps that will be counted; static.
+          hyperparameters: traced values to use in place of the regulator's own.
+        """
+        ...
+
+
+class Update(Protocol):
+    """Takes in one local step."""
+
+    def __call__(self, delta: PyTree, state: PyTree, active: Array | bool = True) -> PyTree:
+        """Returns the state after one more step.
+
+        Args:
+          delta: what the step moved, like the parameters.
+          state: the state so far.
+          active: false for a step that only fills a ragged client up: it never counts.
+        """
+        ...
+
+
+class Finalize(Protocol):
+    """Ends a client's round."""
+
+    def __call__(self, state: PyTree) -> tuple[PyTree, PyTree]:
+        """Returns `(update, info)`: what to upload, and diagnostics (arrays only)."""
+        ...
+
+
+class Regulator(NamedTuple):
+    """A regulator as three pure functions.
+
+    Attributes:
+      name: what reports call it.
+      hyperparameters: its numbers, the leaves a sweep varies.
+      init: `(params, max_steps, hyperparameters=None) -> state`.
+      update: `(delta, state, active=True) -> state`, called in every local step inside the
+        compiled loop.
+      finalize: `state -> (update, info)`.
+    """
+
+    name: str
+    hyperparameters: Mapping[str, Any]
+    init: Init
+    update: Update
+    finalize: Finalize

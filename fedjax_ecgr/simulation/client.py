@@ -1,0 +1,235 @@
+"""One client's round: its local steps, then the regulator, then the upload.
+
+Everything here is written for a single client; `placement` lays many of them out. A client takes
+τ = local epochs × ceil(n / batch size) steps; the last batch of an epoch may be partial and is
+averaged over its own examples.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedjax_ecgr.algorithms import Algorithm, Local, Trained, Upload
+from fedjax_ecgr.data.federated import Examples
+from fedjax_ecgr.models.base import Model
+
+Array = jax.Array
+PyTree = Any
+Loss = Callable[[Array, Array], Array]
+Size = TypeVar("Size", int, Array)
+
+# the streams of randomness of one client's round, folded into its key
+_ORDER, _MODEL = 0, 1
+
+
+class Work(NamedTuple):
+    """What every client does; static.
+
+    Attributes:
+      model: the model trained.
+      algorithm: the federated algorithm, with its regulator.
+      loss: `(outputs [B, classes], labels [B]) -> [B]`.
+      batch_size: examples a step.
+      local_epochs: passes over the client's examples.
+      shuffle: whether each pass has its own random order; else examples come as stored.
+    """
+
+    model: Model
+    algorithm: Algorithm
+    loss: Loss
+    batch_size: int
+    local_epochs: int
+    shuffle: bool
+
+    def num_steps(self, size: Array) -> Array:
+        """Returns τ of a client with `size` examples; 0 for a client without any."""
+        return self.local_epochs * batches(size, self.batch_size)
+
+
+class Start(NamedTuple):
+    """What all clients of a round start from.
+
+    Attributes:
+      local: what an algorithm's functions see; its `state` is filled in for each client.
+      stats: the model's statistics.
+      regulator: the regulator's hyperparameters.
+    """
+
+    local: Local
+    stats: PyTree
+    regulator: PyTree
+
+
+class Report(NamedTuple):
+    """Diagnostics of one client's round; scalars.
+
+    Attributes:
+      loss: mean training loss over the examples of all local steps, each before its step.
+      drift: ‖w_t − w_τ‖₂, how far the client went before any regulation.
+      squared_norm: ‖update uploaded‖₂².
+      num_steps: τ, int32.
+      finite: whether loss, update and statistics are free of NaN and Inf.
+      regulator: the regulator's own info.
+    """
+
+    loss: Array
+    drift: Array
+    squared_norm: Array
+    num_steps: Array
+    finite: Array
+    regulator: PyTree
+
+
+class Outcome(NamedTuple):
+    """What one client's round gives.
+
+    Attributes:
+      upload: what the server averages; zero for a client that took no step.
+      stats: the model's statistics after the last step.
+      state: the client's next state; unchanged for a client that took no step.
+      report: diagnostics.
+    """
+
+    upload: Upload
+    stats: PyTree
+    state: PyTree
+    report: Report
+
+
+class _Carry(NamedTuple):
+    params: PyTree
+    stats: PyTree
+    optimizer: PyTree
+    regulator: PyTree
+    loss: Array
+
+
+def normalise(examples: Examples, inputs: Array, dtype: jnp.dtype) -> Array:
+    """Returns stored inputs as the model gets them: (x − mean) / std, in `dtype`."""
+    shape = (1,) * (inputs.ndim - jnp.ndim(examples.mean))
+    mean = jnp.reshape(jnp.asarray(examples.mean, dtype), (*shape, *jnp.shape(examples.mean)))
+    std = jnp.reshape(jnp.asarray(examples.std, dtype), (*shape, *jnp.shape(examples.std)))
+    return (inputs.astype(dtype) - mean) / std
+
+
+def batches(size: Size, batch_size: int) -> Size:
+    """Returns ceil(size / batch_size)."""
+    return (size + batch_size - 1) // batch_size
+
+
+def train(
+    work: Work,
+    start: Start,
+    examples: Examples,
+    row: Array,
+    size: Array,
+    key: Array,
+    bound: Array,
+) -> Outcome:
+    """Runs one client's round.
+
+    Args:
+      work: what to do; static.
+      start: what all clients start from, with this client's state filled in.
+      examples: all examples of the federation.
+      row: [max_examples] int32, the client's examples in its first `size` entries.
+      size: n, int32.
+      key: the randomness of this client in this round.
+      bound: how many steps the loop takes, at least τ; those beyond τ change nothing.
+
+    Returns:
+      The upload, the client's next state and a report.
+    """
+    algorithm, local = work.algorithm, start.local
+    dtype = jnp.result_type(*jax.tree.leaves(local.params))
+    max_steps = work.local_epochs * batches(row.shape[0], work.batch_size)
+    num_steps = work.num_steps(size)
+    per_epoch = jnp.maximum(batches(size, work.batch_size), 1)
+    order = _order(work, row, size, jax.random.fold_in(key, _ORDER))
+    optimizer = algorithm.optimizer(local.learning_rate, local.hyperparameters)
+
+    def objective(
+        params: PyTree, stats: PyTree, batch: Array, mask: Array, step_key: Array
+    ) -> tuple[Array, tuple[PyTree, Array]]:
+        inputs = normalise(examples, examples.inputs[batch], dtype)
+        outputs, stats = work.model.apply(
+            params, stats, inputs, mask=mask, train=True, key=step_key
+        )
+        losses = jnp.where(mask, work.loss(outputs, examples.labels[batch]), 0)
+        total, count = losses.sum(), jnp.maximum(mask.sum(), 1).astype(dtype)
+        return total / count + algorithm.objective(params, local), (stats, total)
+
+    def step(index: Array, carry: _Carry) -> _Carry:
+        active = index < num_steps
+        epoch, position = index // per_epoch, index % per_epoch * work.batch_size
+        batch = jax.lax.dynamic_slice(order, (epoch, position), (1, work.batch_size))[0]
+        mask = (position + jnp.arange(work.batch_size, dtype=jnp.int32) < size) & active
+        step_key = jax.random.fold_in(jax.random.fold_in(key, _MODEL), index)
+        gradient, (stats, loss) = jax.grad(objective, has_aux=True)(
+            carry.params, carry.stats, batch, mask, step_key
+        )
+        updates, optimizer_state = optimizer.update(gradient, carry.optimizer, carry.params)
+        params = algorithm.correct(optax.apply_updates(carry.params, updates), local)
+        params = _where(active, params, carry.params)
+        delta = jax.tree.map(jnp.subtract, carry.params, params)
+        return _Carry(
+            params,
+            _where(active, stats, carry.stats),
+            optimizer_state,
+            algorithm.regulator.update(delta, carry.regulator, active),
+            carry.loss + loss,
+        )
+
+    end = jax.lax.fori_loop(
+        0,
+        bound,
+        step,
+        _Carry(
+            local.params,
+            start.stats,
+            optimizer.init(local.params),
+            algorithm.regulator.init(local.params, max_steps, start.regulator),
+            jnp.zeros((), dtype),
+        ),
+    )
+    update, info = algorithm.regulator.finalize(end.regulator)
+    taken = num_steps > 0
+    trained = Trained(end.params, update, jnp.maximum(num_steps, 1).astype(dtype))
+    upload, state = algorithm.finish(trained, local)
+    upload = _where(taken, upload, jax.tree.map(jnp.zeros_like, upload))
+    seen = jnp.maximum(size * work.local_epochs, 1).astype(dtype)
+    report = Report(
+        loss=end.loss / seen,
+        drift=optax.tree.norm(jax.tree.map(jnp.subtract, local.params, end.params)),
+        squared_norm=optax.tree.norm(upload.update, squared=True),
+        num_steps=num_steps,
+        finite=_finite((upload, end.stats, end.loss)),
+        regulator=info,
+    )
+    return Outcome(upload, end.stats, _where(taken, state, local.state), report)
+
+
+def _order(work: Work, row: Array, size: Array, key: Array) -> Array:
+    """Returns each epoch's order of the client's examples: [epochs, whole batches] int32."""
+    padding = batches(row.shape[0], work.batch_size) * work.batch_size - row.shape[0]
+
+    def epoch(index: Array) -> Array:
+        if not work.shuffle:
+            return row
+        draws = jax.random.uniform(jax.random.fold_in(key, index), row.shape)
+        absent = jnp.arange(row.shape[0], dtype=jnp.int32) >= size
+        return row[jnp.argsort(jnp.where(absent, jnp.inf, draws))]
+
+    order = jax.vmap(epoch)(jnp.arange(work.local_epochs, dtype=jnp.int32))
+    return jnp.pad(order, ((0, 0), (0, padding)))
+
+
+def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def _finite(tree: PyTree) -> Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()

@@ -1,0 +1,251 @@
+"""A run: rounds in compiled blocks, an evaluation after each, and the history of it all."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_ecgr import check, metrics
+from fedjax_ecgr.algorithms import Algorithm
+from fedjax_ecgr.data.federated import FederatedDataset
+from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.simulation.evaluation import Evaluation
+from fedjax_ecgr.simulation.program import Simulation, simulation
+from fedjax_ecgr.simulation.round import RoundInfo, State
+
+Table = dict[str, np.ndarray]  # columns of one length
+
+
+class History(NamedTuple):
+    """What a run recorded.
+
+    Attributes:
+      table: one array of [rounds] for each column; NaN where a round was not evaluated.
+        round: 1 for the first.
+        learning_rate, train_loss, drift, update_variance: see `RoundInfo`.
+        bytes_up, bytes_down: of all the cohort's messages.
+        test_loss, test_accuracy, client_accuracy_mean, client_accuracy_std,
+        client_accuracy_worst: see `Evaluation`.
+      cohorts: [rounds, cohort] int32, who took part.
+      state: the state after the last round.
+      compile_seconds: what compilation took.
+      run_seconds: what the rounds and evaluations took, compilation apart.
+    """
+
+    table: Table
+    cohorts: np.ndarray
+    state: State
+    compile_seconds: float
+    run_seconds: float
+
+    def summary(self, target_accuracy: float | None = None) -> dict[str, Any]:
+        """Returns the run in a few numbers.
+
+        Args:
+          target_accuracy: adds `rounds_to_target`, the first round that reached it, or None.
+        """
+        accuracy = self.table["test_accuracy"]
+        evaluated = accuracy[~np.isnan(accuracy)]
+        seconds = self.run_seconds
+        summary: dict[str, Any] = {
+            "rounds": len(accuracy),
+            "final_train_loss": float(self.table["train_loss"][-1]),
+            "bytes_up": int(self.table["bytes_up"].sum()),
+            "bytes_down": int(self.table["bytes_down"].sum()),
+            "compile_seconds": self.compile_seconds,
+            "rounds_per_second": len(accuracy) / seconds if seconds else None,
+        }
+        if evaluated.size:
+            summary |= {
+                "final_accuracy": float(evaluated[-1]),
+                "best_accuracy": float(evaluated.max()),
+                "oscillation": metrics.oscillation(evaluated),
+            }
+        if target_accuracy is not None:
+            summary["target_accuracy"] = target_accuracy
+            summary["rounds_to_target"] = metrics.rounds_to_accuracy(
+                self.table["round"], accuracy, target_accuracy
+            )
+        return summary
+
+
+class DivergedError(RuntimeError):
+    """A run's numbers became NaN or Inf.
+
+    Attributes:
+      round: the round in which that began, 1 for the first.
+      clients: the clients whose loss, update or statistics were not finite; empty if the server's
+        step alone was not.
+      history: all rounds before, without a final state's worth.
+    """
+
+    def __init__(self, round_number: int, clients: list[int], history: History):
+        self.round, self.clients, self.history = round_number, clients, history
+        shown = ", ".join(map(str, clients[:10])) + (", …" if len(clients) > 10 else "")
+        where = f"on {len(clients)} client(s): {shown}" if clients else "in the server's step"
+        super().__init__(
+            f"diverged to NaN or Inf in round {round_number} {where}; "
+            f"{round_number - 1} round(s) before it are kept (a smaller learning rate may help)"
+        )
+
+
+class Progress(NamedTuple):
+    """What a caller is told after each block of rounds.
+
+    Attributes:
+      round: rounds done.
+      train_loss: of the last round.
+      accuracy: of the last evaluation, or NaN.
+      rounds_per_second: of the last block, compilation apart.
+      table: the block's rows, as in `History.table`.
+      cohorts: [rounds of the block, cohort] int32, who took part.
+    """
+
+    round: int
+    train_loss: float
+    accuracy: float
+    rounds_per_second: float
+    table: Table
+    cohorts: np.ndarray
+
+
+def simulate(
+    algorithm: Algorithm,
+    model: Model,
+    data: FederatedDataset,
+    *,
+    rounds: int,
+    seed: int = 0,
+    eval_every: int = 1,
+    on_progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> History:
+    """Simulates federated learning and returns what happened.
+
+    Args:
+      algorithm: the federated algorithm, with its regulator.
+      model: the model.
+      data: the clients' data.
+      rounds: how many rounds.
+      seed: of everything random in the run: first parameters, cohorts, orders of examples.
+      eval_every: rounds from one evaluation to the next; the last round is always evaluated.
+      on_progress: called after each block of `eval_every` rounds.
+      **options: those of `fedjax_ecgr.simulation.simulation`: `test`, `cohort_size`, `batch_size`,
+        `local_epochs`, `placement`, …
+
+    Raises:
+      InputError: if anything is out of range or does not fit together; nothing is compiled then.
+      DivergedError: if NaN or Inf turns up; it holds the history up to there.
+    """
+    check.count("rounds", rounds)
+    check.count("seed", seed, low=0)
+    check.count("eval_every", eval_every)
+    built = simulation(algorithm, model, data, **options)
+    return run(built, rounds=rounds, seed=seed, eval_every=eval_every, on_progress=on_progress)
+
+
+def run(
+    built: Simulation,
+    *,
+    rounds: int,
+    seed: int = 0,
+    eval_every: int = 1,
+    hyperparameters: Mapping[str, Any] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> History:
+    """Runs a simulation; a second run, of another seed or other numbers, compiles nothing.
+
+    Args:
+      built: from `simulation`.
+      rounds: how many rounds.
+      seed: of everything random in the run.
+      eval_every: rounds from one evaluation to the next; the last round is always evaluated.
+      hyperparameters: in place of `built.hyperparameters`.
+      on_progress: called after each block of `eval_every` rounds.
+
+    Raises:
+      InputError: if a count is out of range.
+      DivergedError: if NaN or Inf turns up.
+    """
+    check.count("rounds", rounds)
+    check.count("seed", seed, low=0)
+    check.count("eval_every", eval_every)
+    length = min(eval_every, rounds)
+    numbers = built.hyperparameters if hyperparameters is None else hyperparameters
+    key = jax.random.key(seed)
+    parts: list[tuple[Table, np.ndarray]] = []
+
+    started = time.perf_counter()
+    # a block of no rounds compiles everything and changes nothing
+    state, _ = built.block(built.init(key), key, numbers, jnp.int32(0), length)
+    if built.evaluate is not None:
+        built.evaluate(state)
+    jax.block_until_ready(state)
+    compiled = time.perf_counter()
+
+    done = 0
+    while done < rounds:
+        began = time.perf_counter()
+        count = min(length, rounds - done)
+        state, infos = built.block(state, key, numbers, jnp.int32(count), length)
+        evaluation = None if built.evaluate is None else built.evaluate(state)
+        infos, evaluation = jax.device_get((infos, evaluation))
+        infos = jax.tree.map(lambda x, count=count: x[:count], infos)
+        bad = ~(infos.clients.finite.all(axis=1) & infos.finite)
+        if bad.any():
+            count = int(np.argmax(bad))
+            blamed = infos.cohort[count][~infos.clients.finite[count]].tolist()
+            infos, evaluation = jax.tree.map(lambda x, count=count: x[:count], infos), None
+        parts.append((_table(built, infos, evaluation, first=done + 1), infos.cohort))
+        done += count
+        if bad.any():
+            spent = (compiled - started, time.perf_counter() - compiled)
+            raise DivergedError(done + 1, blamed, _history(parts, state, *spent))
+        if on_progress is not None:
+            accuracy = float("nan") if evaluation is None else float(evaluation.accuracy)
+            speed = count / (time.perf_counter() - began)
+            loss = float(infos.train_loss[-1])
+            on_progress(Progress(done, loss, accuracy, speed, *parts[-1]))
+    return _history(parts, state, compiled - started, time.perf_counter() - compiled)
+
+
+def _history(
+    parts: list[tuple[Table, np.ndarray]],
+    state: State,
+    compile_seconds: float,
+    run_seconds: float,
+) -> History:
+    tables, cohorts = zip(*parts, strict=True)
+    table = {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
+    return History(table, np.concatenate(cohorts), state, compile_seconds, run_seconds)
+
+
+def _table(
+    built: Simulation, infos: RoundInfo, evaluation: Evaluation | None, *, first: int
+) -> Table:
+    """Returns the columns of one block; an evaluation stands in its last row."""
+    taken_part = np.full(infos.cohort.shape[0], infos.cohort.shape[1], np.int64)
+    uploads = (infos.clients.num_steps > 0).sum(axis=1)
+
+    def last(value: Any) -> np.ndarray:
+        column = np.full(len(taken_part), np.nan)
+        if evaluation is not None:
+            column[-1] = value(evaluation)
+        return column
+
+    return {
+        "learning_rate": np.asarray(infos.learning_rate),
+        "train_loss": np.asarray(infos.train_loss),
+        "drift": np.asarray(infos.drift),
+        "update_variance": np.asarray(infos.update_variance),
+        "bytes_up": np.asarray(uploads) * built.upload_bytes,
+        "bytes_down": taken_part * built.download_bytes,
+        "test_loss": last(lambda e: e.loss),
+        "test_accuracy": last(lambda e: e.accuracy),
+        "client_accuracy_mean": last(lambda e: e.clients.mean),
+        "client_accuracy_std": last(lambda e: e.clients.std),
+        "client_accuracy_worst": last(lambda e: e.clients.worst),
+    }
