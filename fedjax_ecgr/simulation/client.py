@@ -219,9 +219,10 @@ def _order(work: Work, row: Array, size: Array, key: Array) -> Array:
     def epoch(index: Array) -> Array:
         if not work.shuffle:
             return row
-        draws = jax.random.uniform(jax.random.fold_in(key, index), row.shape)
+        draws = jax.random.bits(jax.random.fold_in(key, index), row.shape)
         absent = jnp.arange(row.shape[0], dtype=jnp.int32) >= size
-        return row[jnp.argsort(jnp.where(absent, jnp.inf, draws))]
+        # the sort is stable: a draw of the largest number still comes before what is absent
+        return row[jnp.argsort(jnp.where(absent, jnp.iinfo(draws.dtype).max, draws))]
 
     order = jax.vmap(epoch)(jnp.arange(work.local_epochs, dtype=jnp.int32))
     return jnp.pad(order, ((0, 0), (0, padding)))

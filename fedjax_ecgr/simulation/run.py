@@ -237,6 +237,7 @@ def _table(
         return column
 
     return {
+        "round": np.arange(first, first + len(taken_part)),
         "learning_rate": np.asarray(infos.learning_rate),
         "train_loss": np.asarray(infos.train_loss),
         "drift": np.asarray(infos.drift),

@@ -1,0 +1,260 @@
+"""ECGR against the slow NumPy version that reads like the paper, and its properties."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fedjax_ecgr as fx
+from fedjax_ecgr.regulators import REGULATORS
+from fedjax_ecgr.regulators.ecgr import RULES
+from tests import plain
+
+reaggregate = jax.jit(fx.reaggregate, static_argnames="rule")
+
+
+def draw(tau, size, seed, scale=1.0):
+    return np.random.default_rng(seed).normal(size=(tau, size)) * scale
+
+
+def as_tree(flat):
+    """The same deltas as a pytree of two leaves, one of them a matrix."""
+    return {"bias": jnp.asarray(flat[..., :1]), "kernel": jnp.asarray(matrices(flat[..., 1:]))}
+
+
+def matrices(flat):
+    return flat.reshape(*flat.shape[:-1], 2, -1)
+
+
+def flatten(tree):
+    return np.concatenate([np.ravel(tree["bias"]), np.ravel(tree["kernel"])])
+
+
+def per_step(regulator, deltas, max_steps, active=None):
+    """Feeds the deltas one by one, as the engine does."""
+    active = jnp.ones(len(deltas), bool) if active is None else active
+
+    def step(state, x):
+        return regulator.update(x[0], state, x[1]), None
+
+    state = regulator.init(as_tree(deltas[0]), max_steps)
+    state, _ = jax.lax.scan(step, state, (as_tree(deltas), active))
+    return regulator.finalize(state)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=25, deadline=None)
+@given(
+    tau=st.sampled_from([1, 2, 3, 8]),
+    seed=st.integers(0, 10**6),
+    beta=st.floats(0, 1),
+    select_ratio=st.floats(0.01, 1),
+)
+def test_reaggregate_is_the_paper(rule, tau, seed, beta, select_ratio):
+    with jax.enable_x64(True):
+        deltas = draw(tau, 5, seed)
+        expected, convergent = plain.ecgr(deltas, beta, select_ratio, rule)
+        update, info = reaggregate(
+            as_tree(deltas), beta=beta, select_ratio=select_ratio, rule=rule
+        )
+        if rule == "nearest_mean" and tau == 2:
+            return  # both steps are equally far from their mean: rounding decides
+        np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-12)
+        assert [int(i) for i in info.selection.order if i >= 0] == convergent
+        assert sorted(convergent) == np.flatnonzero(info.selection.chosen).tolist()
+        assert info.num_steps == tau
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("max_steps", [6, 9])
+def test_per_step_regulator_gives_the_same_as_reaggregate(rule, max_steps, x64):
+    deltas = draw(6, 9, seed=1)
+    regulator = fx.ecgr(beta=0.3, select_ratio=0.4, rule=rule)
+    update, info = per_step(regulator, deltas, max_steps)
+    expected, whole = fx.reaggregate(as_tree(deltas), beta=0.3, select_ratio=0.4, rule=rule)
+    np.testing.assert_allclose(flatten(update), flatten(expected), rtol=0, atol=1e-14)
+    assert info.selection.chosen[:6].tolist() == whole.selection.chosen.tolist()
+    assert not info.selection.chosen[6:].any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_masked_steps_never_count(rule, x64):
+    deltas = draw(7, 5, seed=2)
+    mask = np.array([True, False, True, True, False, True, False])
+    dirty = np.where(mask[:, None], deltas, np.nan)
+    expected, convergent = plain.ecgr(deltas[mask], 0.2, 0.5, rule)
+    update, info = reaggregate(
+        as_tree(dirty), beta=0.2, select_ratio=0.5, rule=rule, mask=jnp.asarray(mask)
+    )
+    np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-12)
+    order = [int(i) for i in info.selection.order if i >= 0]
+    assert order == np.flatnonzero(mask)[convergent].tolist()
+    assert info.num_steps == 4
+
+    regulator = fx.ecgr(0.2, 0.5, rule)
+    update, _ = per_step(regulator, dirty, 7, active=jnp.asarray(mask))
+    np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-12)
+
+
+def test_no_step_gives_a_zero_update():
+    for regulator in (fx.ecgr(), fx.identity()):
+        update, _ = regulator.finalize(regulator.init({"w": jnp.ones(3)}, 4))
+        assert update["w"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("beta", "select_ratio", "tau"), [(1.0, 0.5, 6), (0.2, 1.0, 6), (0, 0.1, 1)])
+def test_identity_cases_give_the_plain_sum_to_the_bit(beta, select_ratio, tau):
+    deltas = draw(tau, 5, seed=3).astype(np.float32)
+    update, info = fx.reaggregate(jnp.asarray(deltas), beta=beta, select_ratio=select_ratio)
+    total = jnp.tensordot(jnp.ones(tau), jnp.asarray(deltas), axes=1)
+    np.testing.assert_allclose(update, total, rtol=1e-6)
+    assert info.rescale == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), beta=st.floats(0, 1), select_ratio=st.floats(0.01, 1))
+def test_the_length_is_kept_and_the_direction_is_the_blend(seed, beta, select_ratio):
+    deltas = jnp.asarray(draw(6, 4, seed).astype(np.float32))
+    update, info = reaggregate(deltas, beta=beta, select_ratio=select_ratio)
+    total = deltas.sum(axis=0)
+    blend = (jnp.where(info.selection.chosen, 1, beta)[:, None] * deltas).sum(axis=0)
+    np.testing.assert_allclose(jnp.linalg.norm(update), jnp.linalg.norm(total), rtol=1e-5)
+    np.testing.assert_allclose(update * jnp.linalg.norm(blend), blend * jnp.linalg.norm(update), atol=1e-4)
+    cosine = update @ total / jnp.linalg.norm(update) / jnp.linalg.norm(total)
+    np.testing.assert_allclose(info.cosine, cosine, atol=1e-4)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), power=st.integers(-40, 40))
+def test_scaling_and_permuting_the_deltas(rule, seed, power):
+    deltas = draw(5, 6, seed).astype(np.float32)
+    order = np.random.default_rng(seed).permutation(5)
+    update, info = reaggregate(jnp.asarray(deltas), beta=0.2, select_ratio=0.5, rule=rule)
+    scaled, _ = reaggregate(
+        jnp.asarray(deltas * np.float32(2.0) ** power), beta=0.2, select_ratio=0.5, rule=rule
+    )
+    np.testing.assert_array_equal(np.asarray(scaled), np.asarray(update) * np.float32(2.0) ** power)
+    permuted, moved = reaggregate(
+        jnp.asarray(deltas[order]), beta=0.2, select_ratio=0.5, rule=rule
+    )
+    np.testing.assert_allclose(permuted, update, rtol=1e-3, atol=1e-5)
+    assert moved.selection.chosen.tolist() == info.selection.chosen[order].tolist()
+
+
+def test_the_lowest_index_wins_a_tie():
+    deltas = jnp.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    for rule in ("greedy", "smallest_norm"):
+        assert fx.select(deltas @ deltas.T, 1, rule).order.tolist() == [1, -1, -1, -1]
+
+
+def test_ties_of_equal_deltas_go_to_the_lowest_index():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        base = rng.normal(size=(5, 300)).astype(np.float32)
+        deltas = jnp.asarray(base[[0, 1, 1, 2, 3, 3, 4, 0]])
+        _, info = reaggregate(deltas, beta=0.2, select_ratio=0.6)
+        order = info.selection.order.tolist()
+        for first, second in ((1, 2), (4, 5), (0, 7)):
+            if second in order:
+                assert first in order
+                assert order.index(first) < order.index(second)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [[0, 0], [0, 0], [0, 0]],
+        [[1, 2], [-1, -2], [1, 2], [-1, -2]],
+        [[1, 2], [-1, -2], [3, 4]],
+        [[1e-30, 0], [1, 1], [1e30, 1]],
+        [[3e38, 1e38], [3e38, -1e38], [-1e38, 2e38]],
+        [[1e-38, 2e-38], [-1e-38, 1e-38]],
+    ],
+)
+def test_finite_deltas_never_give_nan_or_inf(deltas, dtype):
+    with jax.enable_x64(dtype == np.float64):
+        for rule in RULES:
+            for beta in (0.0, 0.2, 1.0):
+                update, info = reaggregate(
+                    jnp.asarray(np.array(deltas, dtype)), beta=beta, select_ratio=0.5, rule=rule
+                )
+                assert np.isfinite(update).all()
+                assert np.isfinite(info.rescale)
+                assert np.isfinite(info.cosine)
+
+
+def test_a_blend_that_vanishes_falls_back_to_the_plain_sum():
+    deltas = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 5.0], [3.0, 1.0]])
+    update, info = fx.reaggregate(deltas, beta=0.0, select_ratio=0.5)
+    assert info.selection.chosen.tolist() == [True, True, False, False]
+    assert update.tolist() == [3.0, 6.0]
+    assert info.rescale == 1
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_squares_neither_vanish_nor_overflow(scale):
+    deltas = draw(5, 4, seed=4)
+    expected, _ = plain.ecgr(deltas, 0.2, 0.5)
+    update, _ = reaggregate(
+        jnp.asarray((deltas * scale).astype(np.float32)), beta=0.2, select_ratio=0.5
+    )
+    np.testing.assert_allclose(np.asarray(update, np.float64) / scale, expected, rtol=1e-4)
+
+
+def test_beta_and_ratio_are_traced():
+    deltas = jnp.asarray(draw(6, 4, seed=5).astype(np.float32))
+    reaggregate(deltas, beta=0.1, select_ratio=0.3)
+    before = reaggregate._cache_size()
+    reaggregate(deltas, beta=0.9, select_ratio=0.8)
+    assert reaggregate._cache_size() == before
+
+    betas = jnp.linspace(0, 1, 5)
+    swept = jax.vmap(lambda b: fx.reaggregate(deltas, beta=b, select_ratio=0.5)[0])(betas)
+    for b, update in zip(betas, swept, strict=True):
+        expected, _ = fx.reaggregate(deltas, beta=b, select_ratio=0.5)
+        np.testing.assert_allclose(update, expected, rtol=1e-5)
+
+
+def test_select_takes_a_traced_number_and_caps_it():
+    gram = jnp.diag(jnp.array([4.0, 3.0, 2.0, 1.0]))
+    chosen = jax.jit(lambda k: fx.select(gram, k).chosen)
+    assert chosen(2).tolist() == [False, False, True, True]
+    assert chosen(9).tolist() == [True] * 4
+
+
+@pytest.mark.parametrize("name", REGULATORS)
+def test_every_regulator_keeps_the_contract(name):
+    regulator = REGULATORS[name]()
+    assert regulator.name == name
+    assert isinstance(regulator, fx.Regulator)
+    params = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
+    state = regulator.init(params, 5, dict(regulator.hyperparameters))
+    stepped = regulator.update(params, state, jnp.asarray(False))
+    assert jax.tree.structure(stepped) == jax.tree.structure(state)
+    update, info = regulator.finalize(stepped)
+    assert jax.tree.map(jnp.shape, update) == jax.tree.map(jnp.shape, params)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(info))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"beta": 1.5}, "beta: 1.5 is not allowed, it must be in [0, 1]"),
+        ({"beta": -0.1}, "beta: -0.1 is not allowed, it must be in [0, 1]"),
+        ({"beta": float("nan")}, "beta: nan is not allowed, it must be in [0, 1]"),
+        ({"select_ratio": 0}, "select_ratio: 0 is not allowed, it must be in (0, 1]"),
+        ({"select_ratio": 1.1}, "select_ratio: 1.1 is not allowed, it must be in (0, 1]"),
+        ({"rule": "greedi"}, "rule: unknown 'greedi', did you mean 'greedy'?"),
+    ],
+)
+def test_bad_numbers_are_named(options, said):
+    with pytest.raises(fx.InputError) as caught:
+        fx.ecgr(**options)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(fx.InputError):
+        fx.reaggregate(jnp.ones((2, 2)), **{"beta": 0.2, "select_ratio": 0.5, **options})
