@@ -28,7 +28,9 @@ def select(deltas, k, rule):
         scores = [np.linalg.norm(d - mean) for d in deltas]
     elif rule == "cosine_mean":
         norms = [np.linalg.norm(d) * np.linalg.norm(mean) for d in deltas]
-        scores = [-(d @ mean) / norm if norm else 0.0 for d, norm in zip(deltas, norms, strict=True)]
+        scores = [
+            -(d @ mean) / norm if norm else 0.0 for d, norm in zip(deltas, norms, strict=True)
+        ]
     return sorted(range(tau), key=lambda step: scores[step])[:k]
 
 
@@ -77,7 +79,7 @@ def batches(key, rows, batch_size, epochs):
     for epoch in range(epochs):
         # the engine draws one number for each column of its rectangle; the first n belong to the
         # client's n examples, whose order is that of their numbers
-        draws = jax.random.bits(jax.random.fold_in(order_key, epoch), (rows.width,))
+        draws = jax.random.bits(jax.random.fold_in(order_key, epoch), (rows.width,), np.uint32)
         order = np.argsort(np.asarray(draws)[: len(rows.own)], kind="stable")
         for first in range(0, len(order), batch_size):
             yield rows.own[order[first : first + batch_size]]
@@ -95,7 +97,7 @@ def cohort(key, num_clients, size):
     if size == num_clients:
         return list(range(num_clients))
     shuffled = jax.random.permutation(
-        jax.random.fold_in(key, 2**32 - 1), jnp.arange(num_clients, dtype=jnp.int32)
+        jax.random.fold_in(key, np.uint32(2**32 - 1)), jnp.arange(num_clients, dtype=jnp.int32)
     )
     return sorted(int(client) for client in shuffled[:size])
 

@@ -56,9 +56,7 @@ def test_reaggregate_is_the_paper(rule, tau, seed, beta, select_ratio):
     with jax.enable_x64(True):
         deltas = draw(tau, 5, seed)
         expected, convergent = plain.ecgr(deltas, beta, select_ratio, rule)
-        update, info = reaggregate(
-            as_tree(deltas), beta=beta, select_ratio=select_ratio, rule=rule
-        )
+        update, info = reaggregate(as_tree(deltas), beta=beta, select_ratio=select_ratio, rule=rule)
         if rule == "nearest_mean" and tau == 2:
             return  # both steps are equally far from their mean: rounding decides
         np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-12)
@@ -104,7 +102,9 @@ def test_no_step_gives_a_zero_update():
         assert update["w"].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize(("beta", "select_ratio", "tau"), [(1.0, 0.5, 6), (0.2, 1.0, 6), (0, 0.1, 1)])
+@pytest.mark.parametrize(
+    ("beta", "select_ratio", "tau"), [(1.0, 0.5, 6), (0.2, 1.0, 6), (0, 0.1, 1)]
+)
 def test_identity_cases_give_the_plain_sum_to_the_bit(beta, select_ratio, tau):
     deltas = draw(tau, 5, seed=3).astype(np.float32)
     update, info = fx.reaggregate(jnp.asarray(deltas), beta=beta, select_ratio=select_ratio)
@@ -121,7 +121,9 @@ def test_the_length_is_kept_and_the_direction_is_the_blend(seed, beta, select_ra
     total = deltas.sum(axis=0)
     blend = (jnp.where(info.selection.chosen, 1, beta)[:, None] * deltas).sum(axis=0)
     np.testing.assert_allclose(jnp.linalg.norm(update), jnp.linalg.norm(total), rtol=1e-5)
-    np.testing.assert_allclose(update * jnp.linalg.norm(blend), blend * jnp.linalg.norm(update), atol=1e-4)
+    np.testing.assert_allclose(
+        update * jnp.linalg.norm(blend), blend * jnp.linalg.norm(update), atol=1e-4
+    )
     cosine = update @ total / jnp.linalg.norm(update) / jnp.linalg.norm(total)
     np.testing.assert_allclose(info.cosine, cosine, atol=1e-4)
 
@@ -137,9 +139,7 @@ def test_scaling_and_permuting_the_deltas(rule, seed, power):
         jnp.asarray(deltas * np.float32(2.0) ** power), beta=0.2, select_ratio=0.5, rule=rule
     )
     np.testing.assert_array_equal(np.asarray(scaled), np.asarray(update) * np.float32(2.0) ** power)
-    permuted, moved = reaggregate(
-        jnp.asarray(deltas[order]), beta=0.2, select_ratio=0.5, rule=rule
-    )
+    permuted, moved = reaggregate(jnp.asarray(deltas[order]), beta=0.2, select_ratio=0.5, rule=rule)
     np.testing.assert_allclose(permuted, update, rtol=1e-3, atol=1e-5)
     assert moved.selection.chosen.tolist() == info.selection.chosen[order].tolist()
 

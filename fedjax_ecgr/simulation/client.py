@@ -219,10 +219,10 @@ def _order(work: Work, row: Array, size: Array, key: Array) -> Array:
     def epoch(index: Array) -> Array:
         if not work.shuffle:
             return row
-        draws = jax.random.bits(jax.random.fold_in(key, index), row.shape)
+        draws = jax.random.bits(jax.random.fold_in(key, index), row.shape, jnp.uint32)
         absent = jnp.arange(row.shape[0], dtype=jnp.int32) >= size
         # the sort is stable: a draw of the largest number still comes before what is absent
-        return row[jnp.argsort(jnp.where(absent, jnp.iinfo(draws.dtype).max, draws))]
+        return row[jnp.argsort(jnp.where(absent, ~jnp.uint32(0), draws))]
 
     order = jax.vmap(epoch)(jnp.arange(work.local_epochs, dtype=jnp.int32))
     return jnp.pad(order, ((0, 0), (0, padding)))

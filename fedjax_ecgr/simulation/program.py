@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -23,7 +24,7 @@ Array = jax.Array
 PyTree = Any
 
 # The stream of the first parameters; rounds' streams are their numbers, all smaller.
-_INIT = 2**32 - 1
+_INIT = np.uint32(2**32 - 1)
 
 
 class Simulation(NamedTuple):
@@ -122,7 +123,7 @@ def simulation(
     return Simulation(
         init=partial(_init, setting, num_clients),
         round=partial(run_round, setting, data),
-        block=partial(jax.jit(partial(_block, setting), static_argnums=5, donate_argnums=1), data),
+        block=_compiled_block(setting, data),
         evaluate=None if test is None else _evaluation(setting, eval_batch_size, test, data),
         hyperparameters=numbers,
         placement=layout,
@@ -136,6 +137,21 @@ def _init(setting: Setting, num_clients: int, key: Array) -> State:
     params, stats = setting.work.model.init(jax.random.fold_in(key, _INIT))
     state = start_from(setting.work.algorithm, num_clients, params, stats)
     return _on_devices(setting.placement, state)
+
+
+def _compiled_block(
+    setting: Setting, data: FederatedDataset
+) -> Callable[..., tuple[State, RoundInfo]]:
+    compiled = jax.jit(partial(_block, setting), static_argnums=5, donate_argnums=1)
+
+    def block(
+        state: State, key: Array, hyperparameters: PyTree, count: int, length: int
+    ) -> tuple[State, RoundInfo]:
+        # of one type, whatever the user wrote: 0 and 0.5 are the same program
+        numbers = jax.tree.map(lambda x: jnp.asarray(x, float), hyperparameters)
+        return compiled(data, state, key, numbers, jnp.int32(count), length)
+
+    return block
 
 
 def _block(

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fedjax_ecgr.algorithms import Algorithm, Local, Server, Upload
@@ -16,7 +17,7 @@ Array = jax.Array
 PyTree = Any
 
 # The server's stream of randomness in a round; clients' streams are their numbers, all smaller.
-_COHORT = 2**32 - 1
+_COHORT = np.uint32(2**32 - 1)
 
 
 class State(NamedTuple):

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedjax_ecgr import check, metrics
@@ -180,7 +179,7 @@ def run(
 
     started = time.perf_counter()
     # a block of no rounds compiles everything and changes nothing
-    state, _ = built.block(built.init(key), key, numbers, jnp.int32(0), length)
+    state, _ = built.block(built.init(key), key, numbers, 0, length)
     if built.evaluate is not None:
         built.evaluate(state)
     jax.block_until_ready(state)
@@ -190,7 +189,7 @@ def run(
     while done < rounds:
         began = time.perf_counter()
         count = min(length, rounds - done)
-        state, infos = built.block(state, key, numbers, jnp.int32(count), length)
+        state, infos = built.block(state, key, numbers, count, length)
         evaluation = None if built.evaluate is None else built.evaluate(state)
         infos, evaluation = jax.device_get((infos, evaluation))
         infos = jax.tree.map(lambda x, count=count: x[:count], infos)

@@ -1,0 +1,55 @@
+"""The contract of a model: two pure functions over pytrees.
+
+Parameters (trained, regulated, uploaded as an update) and statistics (BatchNorm's running mean and
+variance: measured, never regulated, averaged by weight) are separate pytrees, so that both stack on
+a leading client axis and the engine never has to ask which leaf is which.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+
+
+class Init(Protocol):
+    """Draws a model's first variables."""
+
+    def __call__(self, key: Array) -> tuple[PyTree, PyTree]:
+        """Returns `(params, stats)`; `stats` is an empty dict for a model that has none."""
+        ...
+
+
+class Apply(Protocol):
+    """Runs a model over one batch."""
+
+    def __call__(
+        self, params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
+    ) -> tuple[Array, PyTree]:
+        """Returns `(outputs, stats)`.
+
+        Args:
+          params: the trainable parameters.
+          stats: the running statistics; returned unchanged where `train` is false.
+          inputs: one batch [B, ...], already normalised, in the parameters' dtype.
+          mask: [B] bool, false at rows that only fill the batch up. A row's output must not
+            depend on the rows that are masked, and neither must the new statistics.
+          train: whether batch statistics are used and updated and dropout is on; static.
+          key: randomness of this step (dropout); a model may ignore it.
+        """
+        ...
+
+
+class Model(NamedTuple):
+    """A model as two pure functions, of any library.
+
+    Attributes:
+      name: what reports call it.
+      init: `key -> (params, stats)`.
+      apply: `(params, stats, inputs, mask=, train=, key=) -> (outputs, stats)`; see `Apply`.
+    """
+
+    name: str
+    init: Init
+    apply: Apply

@@ -1,0 +1,19 @@
+"""Multinomial logistic regression: the convex model of the federated literature."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from fedjax_ecgr.data.federated import Spec
+from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.models.mlp import mlp
+
+
+def logistic_regression(spec: Spec, dtype: Any = jnp.float32) -> Model:
+    """Returns one dense layer over the flattened input, {"fc1": {"kernel", "bias"}}.
+
+    Args:
+      spec: shape of an example and number of classes.
+      dtype: dtype of the parameters.
+    """
+    return mlp(spec, hidden=(), dtype=dtype)._replace(name="logistic_regression")

@@ -1,0 +1,57 @@
+"""A multilayer perceptron."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_ecgr.check import count
+from fedjax_ecgr.data.federated import Spec
+from fedjax_ecgr.models.base import Array, Model, PyTree
+from fedjax_ecgr.models.layers import dense, dense_init, flatten
+
+
+def mlp(spec: Spec, hidden: Sequence[int] = (200,), dtype: Any = jnp.float32) -> Model:
+    """Returns dense layers with ReLU between, over the flattened input.
+
+    Parameters are {"fc1": {"kernel", "bias"}, "fc2": …}. The default is one hidden layer
+    of 200.
+
+    Args:
+      spec: shape of an example and number of classes.
+      hidden: width of each hidden layer; none gives multinomial logistic regression.
+      dtype: dtype of the parameters.
+
+    Raises:
+      InputError: a width is not a positive whole number.
+    """
+    for width in hidden:
+        count("hidden", width)
+    sizes = (math.prod(spec.input_shape), *hidden, spec.num_classes)
+
+    def init(key: Array) -> tuple[PyTree, PyTree]:
+        return head_init(key, sizes, dtype), {}
+
+    def apply(
+        params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
+    ) -> tuple[Array, PyTree]:
+        return head(params, flatten(inputs)), stats
+
+    return Model("mlp", init, apply)
+
+
+def head_init(key: Array, sizes: Sequence[int], dtype: Any) -> PyTree:
+    """Draws {"fc1", "fc2", …}, dense layers from each of `sizes` to the next."""
+    keys = jax.random.split(key, len(sizes) - 1)
+    pairs = zip(keys, sizes[:-1], sizes[1:], strict=True)
+    return {f"fc{i}": dense_init(k, m, n, dtype) for i, (k, m, n) in enumerate(pairs, start=1)}
+
+
+def head(params: PyTree, inputs: Array) -> Array:
+    """Runs "fc1", "fc2", … with ReLU between: [B, features] → [B, classes]."""
+    depth = sum(name.startswith("fc") for name in params)
+    for i in range(1, depth):
+        inputs = jax.nn.relu(dense(params[f"fc{i}"], inputs))
+    return dense(params[f"fc{depth}"], inputs)

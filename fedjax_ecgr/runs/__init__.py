@@ -1,0 +1,26 @@
+"""A run described, recorded and shown: the floor that touches files."""
+
+from fedjax_ecgr.runs.config import Choice, RunConfig, build, from_json, to_json
+from fedjax_ecgr.runs.report import Group, Row, Spread, comparison, curves, group, row, table
+from fedjax_ecgr.runs.store import Recorded, load, record, refuse_existing, write
+
+__all__ = [
+    "Choice",
+    "Group",
+    "Recorded",
+    "Row",
+    "RunConfig",
+    "Spread",
+    "build",
+    "comparison",
+    "curves",
+    "from_json",
+    "group",
+    "load",
+    "record",
+    "refuse_existing",
+    "row",
+    "table",
+    "to_json",
+    "write",
+]

@@ -1,0 +1,288 @@
+"""A run recorded in a folder of its own, which nothing ever overwrites.
+
+    config.json        everything that decides what the run computes (`RunConfig`)
+    environment.json   versions, hardware, when it started
+    history.parquet    one row a round: the columns of `History.table`, and `cohort`
+    curves.png         the same as a figure
+    summary.json       `status`, and the run in a few numbers
+
+The status is `running` until the run ends as `finished`, `diverged`, `interrupted` or `failed`.
+The folder appears under its name when config, environment and status are in it, and every file in
+it is replaced as a whole. So whatever happens, nothing half-written has a run's name, and nothing
+unfinished says that it is finished.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import jax
+import numpy as np
+
+import fedjax_ecgr
+from fedjax_ecgr.check import InputError
+from fedjax_ecgr.runs.config import RunConfig, from_json, to_json
+from fedjax_ecgr.runs.report import curves
+from fedjax_ecgr.simulation import DivergedError, History, Progress, Simulation, run
+
+_SAVE_SECONDS = 10.0  # what a killed run loses at most
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+
+class Recorded(NamedTuple):
+    """A recorded run.
+
+    Attributes:
+      folder: where it is.
+      config: what it computed.
+      environment: where it ran: versions, hardware, time.
+      table: one array of [rounds] for each column, as in `History.table`; empty if no round was
+        recorded.
+      cohorts: [rounds, cohort] int32, who took part.
+      summary: `status`, and what `History.summary` says.
+    """
+
+    folder: Path
+    config: RunConfig
+    environment: dict[str, Any]
+    table: dict[str, np.ndarray]
+    cohorts: np.ndarray
+    summary: dict[str, Any]
+
+
+def record(
+    config: RunConfig,
+    built: Simulation,
+    folder: str | Path,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> History:
+    """Runs a simulation and records it; however it ends, the history up to there is kept.
+
+    Args:
+      config: what to run.
+      built: `build(config)`.
+      folder: where to record it; must not exist.
+      on_progress: called after each block of `eval_every` rounds.
+
+    Raises:
+      InputError: if the folder exists; it is left as it is.
+      DivergedError: if NaN or Inf turns up; the status is `diverged` then.
+      KeyboardInterrupt: if the user stops it; the status is `interrupted` then.
+    """
+    folder = _create(Path(folder), config)
+    rows = _Rows(folder)
+
+    def progressed(progress: Progress) -> None:
+        rows.add(progress)
+        if on_progress is not None:
+            on_progress(progress)
+
+    try:
+        with jax.default_matmul_precision(config.precision):
+            history = run(
+                built,
+                rounds=config.rounds,
+                seed=config.seed,
+                eval_every=config.eval_every,
+                on_progress=progressed,
+            )
+    except DivergedError as error:
+        facts = {"diverged_in_round": error.round, "diverged_clients": error.clients}
+        _finish(folder, config, "diverged", error.history, facts)
+        raise
+    except KeyboardInterrupt:
+        _finish(folder, config, "interrupted", rows.history())
+        raise
+    except BaseException as error:
+        reason = {"error": f"{type(error).__name__}: {error}"}
+        _finish(folder, config, "failed", rows.history(), reason)
+        raise
+    _finish(folder, config, "finished", history)
+    return history
+
+
+def load(folder: str | Path) -> Recorded:
+    """Reads a recorded run, whatever its status.
+
+    Raises:
+      InputError: if the folder does not hold one.
+    """
+    folder = Path(folder)
+    try:
+        config = from_json((folder / "config.json").read_text())
+        environment = json.loads((folder / "environment.json").read_text())
+        summary = json.loads((folder / "summary.json").read_text())
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"run: {str(folder)!r} is not a recorded run: {reason}") from None
+    table, cohorts = _read_history(folder / "history.parquet")
+    return Recorded(folder, config, environment, table, cohorts, summary)
+
+
+def refuse_existing(path: Path) -> Path:
+    """Returns `path`; raises `InputError` if something is there, for nothing is overwritten."""
+    if path.exists() or path.is_symlink():
+        raise InputError(f"out: {str(path)!r} exists, it must be a new name")
+    return path
+
+
+def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
+    """Writes a file as a whole or not at all: under another name first, then renamed.
+
+    Args:
+      path: the file.
+      content: writes to the open file.
+    """
+    temporary = _beside(path)
+    try:
+        with temporary.open("xb") as file:
+            content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class _Rows:
+    """A run's rows as they come, saved now and then so that a killed run keeps them."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.parts = folder, list[Progress]()
+        self.saved = time.monotonic()
+
+    def add(self, progress: Progress) -> None:
+        self.parts.append(progress)
+        if time.monotonic() - self.saved > _SAVE_SECONDS:
+            _write_history(self.folder, self.history())
+            self.saved = time.monotonic()
+
+    def history(self) -> History:
+        """The history so far; what compilation took is not known yet."""
+        if not self.parts:
+            return _history({}, np.zeros((0, 0), np.int32), 0.0)
+        columns = self.parts[0].table
+        table = {name: np.concatenate([p.table[name] for p in self.parts]) for name in columns}
+        seconds = sum(len(p.cohorts) / p.rounds_per_second for p in self.parts)
+        return _history(table, np.concatenate([p.cohorts for p in self.parts]), seconds)
+
+
+def _history(table: dict[str, np.ndarray], cohorts: np.ndarray, seconds: float) -> History:
+    """Returns the history of a run that is not at its end: it has no state to show."""
+    return History(table, cohorts, None, math.nan, seconds)  # type: ignore[arg-type]
+
+
+def _create(folder: Path, config: RunConfig) -> Path:
+    refuse_existing(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = _beside(folder)
+    hidden.mkdir()
+    try:
+        (hidden / "config.json").write_text(to_json(config))
+        _write_json(hidden / "environment.json", _environment())
+        _write_json(hidden / "summary.json", {"status": "running"})
+        refuse_existing(folder)
+        hidden.rename(folder)  # fails if another run was faster
+    except BaseException:
+        shutil.rmtree(hidden)
+        raise
+    return folder
+
+
+def _finish(
+    folder: Path,
+    config: RunConfig,
+    status: str,
+    history: History,
+    facts: dict[str, Any] | None = None,
+) -> None:
+    """Writes what a run has come to; the status last."""
+    summary: dict[str, Any] = {"status": status, "rounds": 0, **(facts or {})}
+    if len(history.cohorts):
+        _write_history(folder, history)
+        summary |= history.summary(config.target_accuracy)
+        title = f"{config.method} on {Path(config.dataset.name).stem}, seed {config.seed}"
+        figure = curves(history.table, title)
+        write(folder / "curves.png", lambda file: figure.savefig(file, format="png"))
+    _write_json(folder / "summary.json", summary)
+
+
+def _write_history(folder: Path, history: History) -> None:
+    import pyarrow as pa  # only who writes waits for the import
+    import pyarrow.parquet as pq
+
+    cohorts = pa.FixedSizeListArray.from_arrays(
+        pa.array(history.cohorts.reshape(-1)), history.cohorts.shape[1]
+    )
+    table = pa.table({**history.table, "cohort": cohorts})
+    write(folder / "history.parquet", lambda file: pq.write_table(table, file))
+
+
+def _read_history(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return {}, np.zeros((0, 0), np.int32)
+    with path.open("rb") as file:
+        table = pq.read_table(file)
+    columns = {name: table[name].to_numpy() for name in table.column_names if name != "cohort"}
+    cohorts = table["cohort"].combine_chunks()
+    return columns, cohorts.flatten().to_numpy().reshape(len(cohorts), -1)
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes JSON that any reader takes: a number that is not finite becomes null."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    text = json.dumps(finite, indent=2, allow_nan=False) + "\n"
+    write(path, lambda file: file.write(text.encode()))
+
+
+def _environment() -> dict[str, Any]:
+    devices = jax.devices()
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "fedjax_ecgr": fedjax_ecgr.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "backend": jax.default_backend(),
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+    }
+
+
+def _commit() -> str | None:
+    """Returns the commit of the checkout that the package is in, `-dirty` if it was changed."""
+    root = Path(fedjax_ecgr.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git, or nothing committed yet
+    return done.stdout.strip()
+
+
+def _beside(path: Path) -> Path:
+    """Returns a new hidden name in the same folder, from where a rename is atomic."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")

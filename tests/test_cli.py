@@ -1,0 +1,238 @@
+"""The command line: what it says, what it refuses, and what it leaves behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedjax_ecgr import runs
+from fedjax_ecgr.cli import flags, main
+from fedjax_ecgr.data.datasets import DATASETS
+from fedjax_ecgr.regulators.ecgr import RULES
+from fedjax_ecgr.runs import config
+from fedjax_ecgr.runs.config import LISTINGS, Choice, RunConfig, options_of
+from fedjax_ecgr.runs.parameters import parameters
+
+QUICK = ["--model", "logistic_regression", "--num-clients", "3", "--rounds", "2"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys, *arguments) -> str:
+    """Asserts that a command is refused in one line and leaves nothing; returns the line."""
+    before = sorted(os.listdir())
+    assert main(arguments) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert line.count("\n") == 1
+    assert sorted(os.listdir()) == before
+    return line
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--dataset", "digit"], "dataset: unknown 'digit', did you mean 'digits'?"),
+        (["--partition", "irichlet"], "did you mean 'dirichlet'?"),
+        (["--model", "mpl"], "model: unknown 'mpl', did you mean 'mlp'?"),
+        (["--algorithm", "fedprocks"], "did you mean 'fedprox'?"),
+        (["--regulator", "egcr"], "regulator: unknown 'egcr', did you mean 'ecgr'?"),
+        (
+            ["--regulator", "ecgr", "--rule", "gredy"],
+            "rule: unknown 'gredy', did you mean 'greedy'",
+        ),
+        (["--betta", "1"], "--betta (Possible options: --beta"),
+        (["--mu", "1"], "fedavg: unknown option 'mu'"),
+        (
+            ["--regulator", "ecgr", "--beta", "1.5"],
+            "beta: 1.5 is not allowed, it must be in [0, 1]",
+        ),
+        (["--regulator", "ecgr", "--beta", "-0.1"], "beta: -0.1 is not allowed"),
+        (["--regulator", "ecgr", "--beta", "nan"], "beta: nan is not allowed"),
+        (
+            ["--regulator", "ecgr", "--select-ratio", "0"],
+            "select_ratio: 0.0 is not allowed, it must be in (0, 1]",
+        ),
+        (
+            ["--batch-size", "0"],
+            "batch_size: 0 is not allowed, it must be a whole number at least 1",
+        ),
+        (["--cohort-size", "0"], "cohort_size: 0 is not allowed"),
+        (["--num-clients", "0"], "num_clients: 0 is not allowed"),
+        (["--rounds", "0"], "rounds: 0 is not allowed"),
+        (["--eval-every", "0"], "eval_every: 0 is not allowed"),
+        (["--local-epochs", "-1"], "local_epochs: -1 is not allowed"),
+        (["--seed", "-1"], "seed: -1 is not allowed"),
+        (["--cohort-size", "11"], "from 1 to 10 (the number of clients)"),
+        (["--num-clients", "9999"], "from 1 to 1438 (the number of examples)"),
+        (["--rounds", "many"], "rounds: 'many' is not allowed, it must be a whole number"),
+        (["--learning-rate", "big"], "learning_rate: 'big' is not allowed, it must be a number"),
+        (["--learning-rate", "0"], "learning_rate: 0.0 is not allowed"),
+        (["--hidden", "20,x"], "hidden: '20,x' is not allowed, it must be whole numbers"),
+        (["--target-accuracy", "90"], "target_accuracy: 90.0 is not allowed"),
+        (["--placement", "vmapp"], "placement: unknown 'vmapp', did you mean 'vmap'?"),
+        (["--precision", "hi"], "precision: unknown 'hi', did you mean 'high'?"),
+        (["--rounds"], "'--rounds' requires an argument"),
+        (["--config", "no.json"], "config: 'no.json' cannot be read"),
+        (["--dataset", "no.npz"], "dataset: 'no.npz' cannot be read"),
+        (["more"], "unexpected extra argument (more)"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_folder(capsys, options, said):
+    line = refused(capsys, "run", *options).replace("argument(s)", "argument")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"train_labels": np.array([0, 3, 1])}, "train_labels[1]: 3 is not allowed"),
+        ({"test_inputs": np.full((2, 4), np.inf)}, "test_inputs[0, 0]: inf is not allowed"),
+        ({"test_label": np.zeros(2)}, "unknown option 'test_label', did you mean 'test_labels'?"),
+        ({"test_labels": np.array([{}, 1], object)}, "data.npz' cannot be read"),
+    ],
+)
+def test_bad_arrays_are_refused_before_anything_runs(capsys, changed, said):
+    sound = {
+        "train_inputs": np.ones((3, 4)),
+        "train_labels": np.array([0, 1, 2]),
+        "test_inputs": np.ones((2, 4)),
+        "test_labels": np.array([0, 1]),
+        "num_classes": np.array(3),
+    }
+    np.savez("data.npz", **{**sound, **changed})
+    assert said in refused(capsys, "run", "--dataset", "data.npz", "--num-clients", "2")
+
+
+def test_a_run_trains_and_says_where_it_is(capsys):
+    assert main(["run", *QUICK, "--out", "runs/one", "--target-accuracy", "0.05"]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert output.out.startswith("placement: ")
+    assert "round 2/2" in output.out
+    assert "rounds/s" in output.out
+    assert output.out.endswith("run folder: runs/one\n")
+    first = runs.load("runs/one")
+
+    assert "'runs/one' exists" in refused(capsys, "run", *QUICK, "--out", "runs/one")
+
+    again = ["run", "--config", "runs/one/config.json", "--out", "runs/two"]
+    assert main(again) == 0
+    second = runs.load("runs/two")
+    assert second.config == first.config
+    for name, column in first.table.items():
+        np.testing.assert_array_equal(column, second.table[name])
+
+    assert main(["compare", "runs/one", "runs/two", "--out", "plots/a.png"]) == 0
+    accuracy = first.summary["final_accuracy"]
+    assert f"{100 * accuracy:.2f} ± 0.00" in capsys.readouterr().out
+    assert Path("plots/a.png").read_bytes().startswith(b"\x89PNG")
+    assert "exists" in refused(capsys, "compare", "runs/one", "--out", "plots/a.png")
+    assert "target_accuracy: 'x'" in refused(
+        capsys, "compare", "runs/one", "--target-accuracy", "x"
+    )
+
+
+def test_a_file_of_arrays_is_a_dataset(monkeypatch):
+    data = DATASETS["digits"]()
+    owners = np.arange(len(data.train.labels)) % 3
+    np.savez(
+        "mine.npz",
+        train_inputs=data.train.inputs,
+        train_labels=data.train.labels,
+        test_inputs=data.test.inputs,
+        test_labels=data.test.labels,
+        train_owners=owners,
+    )
+    monkeypatch.setattr(config, "simulation", lambda algorithm, model, clients, **_: clients)
+    clients = runs.build(RunConfig(Choice("mine.npz"), Choice("natural"), num_clients=3))
+    assert clients.sizes.tolist() == np.bincount(owners).tolist()
+
+
+def test_a_run_that_diverges_is_one_line_and_is_kept(capsys):
+    assert main(["run", *QUICK, "--learning-rate", "1e38", "--out", "run"]) == 3
+    output = capsys.readouterr()
+    assert output.err.startswith("error: diverged to NaN or Inf in round ")
+    assert output.err.count("\n") == 1
+    assert runs.load("run").summary["status"] == "diverged"
+
+
+def test_an_interrupted_run_is_kept(capsys, monkeypatch):
+    record = runs.record
+
+    def interrupted(described, built, folder, on_progress):
+        def show(progress):
+            on_progress(progress)
+            raise KeyboardInterrupt
+
+        return record(described, built, folder, on_progress=show)
+
+    monkeypatch.setattr(runs, "record", interrupted)
+    assert main(["run", *QUICK, "--out", "run"]) == 130
+    assert capsys.readouterr().err == "error: interrupted after round 1; kept in run\n"
+    recorded = runs.load("run")
+    assert recorded.summary["status"] == "interrupted"
+    assert recorded.table["round"].tolist() == [1]
+
+
+def test_help_tells_of_every_option_of_every_factory(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["run", "--help"]) == 0
+    shown = capsys.readouterr().out
+    words = set(shown.replace(",", " ").split())
+    for kind, listing in LISTINGS.items():
+        prefix = "--data-" if kind == "dataset" else "--"
+        for name in listing:
+            assert f"--{kind}" in words
+            assert name in shown
+            for option, parameter in options_of(kind, name).items():
+                assert prefix + option.replace("_", "-") in words
+                assert parameter.help, f"{name}: {option} is not in its docstring"
+    for name in parameters(RunConfig):
+        assert "--" + name.replace("_", "-") in words
+    for panel in ("Data", "Partition", "Model", "Algorithm", "Regulator", "Run"):
+        assert f"─ {panel} ─" in shown
+
+
+def test_names_of_options_do_not_clash():
+    assert not set(flags()) & {*parameters(RunConfig), *LISTINGS, "config", "out", "help"}
+
+
+def test_the_list_names_everything(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["list"]) == 0
+    words = capsys.readouterr().out.split()
+    for listing in (*LISTINGS.values(), RULES):
+        assert set(listing) <= set(words)
+
+
+def test_a_command_that_is_not_known_is_one_line(capsys):
+    assert "Did you mean 'run'?" in refused(capsys, "rum")
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "fedjax_ecgr", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert "compare" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_digits_experiment_runs_end_to_end(capsys):
+    from experiments.digits import main as digits
+
+    digits(seeds=1, rounds=2, out=Path("demo"))
+    assert sorted(os.listdir("demo")) == ["accuracy.png", "fedavg-ecgr-seed0", "fedavg-seed0"]
+    output = capsys.readouterr().out
+    assert "fedavg + ecgr" in output
+    assert output.endswith("plot: demo/accuracy.png\n")

@@ -1,0 +1,143 @@
+"""The convolution by matrix products against lax's, in float64: outputs and both gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedjax_ecgr.models import convolution
+from fedjax_ecgr.models.convolution import LAYOUT, conv_general_dilated, tile_width
+
+EDGE = st.tuples(st.integers(0, 2), st.integers(0, 2))
+
+
+def draw(seed, *shapes):
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(rng.normal(size=shape)) for shape in shapes]
+
+
+def outputs_and_gradients(function, x, w, *args):
+    out, pull = jax.vjp(lambda x, w: function(x, w, *args, dimension_numbers=LAYOUT), x, w)
+    return out, *pull(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+
+def assert_equal(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-10)
+
+
+def assert_equals_lax(x, w, *args):
+    both = jax.jit(
+        lambda x, w: [
+            outputs_and_gradients(function, x, w, *args)
+            for function in (conv_general_dilated, jax.lax.conv_general_dilated)
+        ]
+    )
+    assert_equal(*both(x, w))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 3),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    features=st.sampled_from([(1, 3), (2, 1), (3, 30)]),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.one_of(st.sampled_from(["SAME", "VALID"]), st.tuples(EDGE, EDGE)),
+    chunk_bytes=st.sampled_from([1, 4 * 2**20]),
+)
+def test_equals_lax(batch, size, kernel, features, strides, padding, chunk_bytes):
+    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "CHUNK_BYTES", chunk_bytes)
+        x, w = draw(0, (batch, *size, features[0]), (*kernel, *features))
+        assert_equals_lax(x, w, strides, padding)
+
+
+@pytest.mark.parametrize("t", [1, 3, 7])
+def test_every_tile_width_gives_the_same(t, monkeypatch):
+    monkeypatch.setattr(convolution, "tile_width", lambda *_: t)
+    with jax.enable_x64(True):
+        x, w = draw(1, (2, 6, 15, 2), (3, 4, 2, 3))
+        assert_equals_lax(x, w, (1, 2), "SAME")
+
+
+def test_a_batch_that_the_chunks_do_not_divide(monkeypatch):
+    monkeypatch.setattr(convolution, "CHUNK_BYTES", 4096 * 8)
+    with jax.enable_x64(True):
+        x, w = draw(2, (11, 8, 8, 4), (3, 3, 4, 5))
+        program = jax.make_jaxpr(
+            lambda x, w: outputs_and_gradients(conv_general_dilated, x, w, (1, 1), "SAME")
+        )
+        assert "scan" in str(program(x, w))
+        assert_equals_lax(x, w, (1, 1), "SAME")
+
+
+def test_vmap_and_scan_over_kernels_equal_a_loop():
+    with jax.enable_x64(True):
+        x, w = draw(3, (3, 2, 7, 7, 2), (3, 3, 3, 2, 4))
+
+        def run(pair):
+            return outputs_and_gradients(conv_general_dilated, *pair, (1, 1), "SAME")
+
+        loop = [jax.jit(run)(pair) for pair in zip(x, w, strict=True)]
+        stacked = [jnp.stack(parts) for parts in zip(*loop, strict=True)]
+        assert_equal(jax.jit(jax.vmap(run))((x, w)), stacked)
+        assert_equal(jax.jit(lambda pairs: jax.lax.map(run, pairs))((x, w)), stacked)
+
+
+def test_becomes_matrix_products_only():
+    x, w = jnp.ones((2, 6, 6, 2)), jnp.ones((3, 3, 2, 4))
+
+    def loss(x, w):
+        return jnp.sum(conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT))
+
+    program = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, w))
+    assert "dot_general" in program
+    assert "conv_general_dilated" not in program
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options"),
+    [
+        (((1, 2, 6, 6), (3, 2, 3, 3)), {}),
+        (((1, 6, 6, 2), (3, 3, 1, 4)), {"dimension_numbers": LAYOUT, "feature_group_count": 2}),
+        (((1, 6, 6, 2), (3, 3, 2, 4)), {"dimension_numbers": LAYOUT, "rhs_dilation": (2, 2)}),
+        (((1, 6, 6, 2), (3, 3, 2, 4)), {"dimension_numbers": LAYOUT, "lhs_dilation": (2, 1)}),
+        (((1, 2, 2, 2), (3, 3, 2, 4)), {"dimension_numbers": LAYOUT}),
+    ],
+    ids=["NCHW", "groups", "kernel dilation", "input dilation", "nothing fits"],
+)
+def test_anything_else_is_laxs(shapes, options):
+    x, w = draw(4, *shapes)
+    valid = ((0, 0), (0, 0))
+    ours = conv_general_dilated(x, w, (1, 1), valid, **options)
+    theirs = jax.lax.conv_general_dilated(x, w, (1, 1), valid, **options)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_element_type_of_the_outputs():
+    x, w = jnp.ones((1, 4, 4, 1), jnp.bfloat16), jnp.ones((3, 3, 1, 2), jnp.bfloat16)
+    options = {"dimension_numbers": LAYOUT, "preferred_element_type": jnp.float32}
+    assert conv_general_dilated(x, w, (1, 1), "SAME", **options).dtype == jnp.float32
+
+
+def test_a_flax_layer_takes_it():
+    ours, theirs = (
+        nnx.Conv(2, 3, (3, 3), rngs=nnx.Rngs(0), conv_general_dilated=function)
+        for function in (conv_general_dilated, jax.lax.conv_general_dilated)
+    )
+    x = jax.random.normal(jax.random.key(0), (2, 5, 5, 2))
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "width", "expected"),
+    [((5, 5, 6, 16), 10, 5), ((3, 3, 64, 64), 32, 1), ((3, 3, 256, 256), 8, 1)],
+    ids=["narrow", "64 channels", "256 channels"],
+)
+def test_tiles_are_wide_where_channels_are_few(kernel, width, expected):
+    assert tile_width(kernel, 1, width) == expected

@@ -1,0 +1,544 @@
+"""The engine against plain loops, formulas with known answers, and itself in other layouts."""
+
+from functools import cache
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fedjax_ecgr as fx
+from fedjax_ecgr.algorithms import ALGORITHMS
+from fedjax_ecgr.data import from_assignment, from_owners
+from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.regulators import REGULATORS
+from fedjax_ecgr.simulation.client import Start, train
+from fedjax_ecgr.simulation.round import sample
+from tests import plain
+
+FEATURES, CLASSES, BATCH, EPOCHS = 3, 3, 4, 2
+SIZES = [9, 4, 0, 13, 1, 6]  # ragged: partial batches, a client without data, one of one example
+
+
+def federation(sizes=SIZES, seed=0):
+    """Clients of the given sizes, their examples scattered over the stored array."""
+    rng = np.random.default_rng(seed)
+    owners = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    inputs = rng.normal(size=(len(owners), FEATURES)) + owners[:, None] / 3
+    labels = rng.integers(0, CLASSES, len(owners)).astype(np.int32)
+    examples = fx.Examples(inputs, labels, mean=np.array(0.5), std=np.array(2.0))
+    return from_owners(examples, owners, len(sizes))
+
+
+def model():
+    """Logistic regression, quick to compile, in the dtype of the day (float64 under x64)."""
+    built = fx.models.logistic_regression(fx.Spec((FEATURES,), CLASSES))
+
+    def init(key):
+        params, stats = built.init(key)
+        return jax.tree.map(lambda p: p.astype(jnp.result_type(float)), params), stats
+
+    return built._replace(init=init)
+
+
+def method(name, regulated, **options):
+    regulator = fx.ecgr() if regulated else fx.identity()
+    return ALGORITHMS[name](
+        **{"regulator": regulator, "learning_rate": 0.05, "weight_decay": 0.01, **options}
+    )
+
+
+def largest_difference(a, b):
+    return max(
+        float(np.abs(np.asarray(x) - np.asarray(y)).max())
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+PLACEMENTS = {
+    "scan": {"placement": "scan"},
+    "vmap": {"placement": "vmap", "chunk_size": 3},
+    "devices": {"placement": "devices", "num_devices": 4},
+    "devices, chunks": {"placement": "devices", "num_devices": 2, "chunk_size": 2},
+}
+
+
+def after(built, rounds):
+    """The state and the infos after some rounds, and what it started from."""
+    key = jax.random.key(7)
+    state = built.init(key)
+    first = jax.device_get(state.params)
+    state, infos = built.block(state, key, built.hyperparameters, rounds, rounds)
+    return first, state, infos
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("regulated", [False, True], ids=["identity", "ecgr"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_placement_is_the_plain_loop(name, regulated, placement, x64):
+    """Ragged clients, partial participation, each algorithm with and without ECGR: to 1e-9."""
+    data, net, rounds, cohort = federation(), model(), 3, 4
+    built = fx.simulation(
+        method(name, regulated),
+        net,
+        data,
+        cohort_size=cohort,
+        batch_size=BATCH,
+        local_epochs=EPOCHS,
+        **PLACEMENTS[placement],
+    )
+    first, state, infos = after(built, rounds)
+    expected, cohorts = in_plain_loops(name, regulated, rounds, cohort)
+    flat, _ = jax.flatten_util.ravel_pytree(state.params)
+    assert np.abs(np.asarray(flat) - expected.w).max() < 1e-9
+    assert infos.cohort.tolist() == cohorts
+    if name == "scaffold":
+        control, _ = jax.flatten_util.ravel_pytree(state.server)
+        assert np.abs(np.asarray(control) - expected.c).max() < 1e-9
+        for i, own in enumerate(expected.controls):
+            stored, _ = jax.flatten_util.ravel_pytree(
+                jax.tree.map(lambda x, i=i: x[i], state.clients)
+            )
+            assert np.abs(np.asarray(stored) - own).max() < 1e-9
+    moved, _ = jax.flatten_util.ravel_pytree(first)
+    assert np.abs(np.asarray(flat) - moved).max() > 1e-3  # it did train
+
+
+@cache
+def in_plain_loops(name, regulated, rounds, cohort_size):
+    data, net = federation(), model()
+    key = jax.random.key(7)
+    params, _ = net.init(jax.random.fold_in(key, np.uint32(2**32 - 1)))
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+
+    def loss(w, rows):
+        p, x = unravel(w), (jnp.asarray(data.examples.inputs[rows]) - 0.5) / 2
+        logits = jnp.dot(x, p["fc1"]["kernel"]) + p["fc1"]["bias"][None]
+        chosen = jax.nn.log_softmax(logits)[jnp.arange(len(rows)), data.examples.labels[rows]]
+        return -chosen.mean()
+
+    gradient = jax.grad(loss)
+    clients = [
+        plain.Rows(data.indices[i, : data.sizes[i]], data.indices.shape[1])
+        for i in range(len(data.sizes))
+    ]
+    one = plain.Method(name, regulated, weight_decay=0.01)
+    server, cohorts = plain.start(np.asarray(flat), len(clients)), []
+    for t in range(rounds):
+        cohorts.append(plain.cohort(jax.random.fold_in(key, t), len(clients), cohort_size))
+        server = plain.run_round(
+            one, server, t, key, lambda w, rows: np.asarray(gradient(jnp.asarray(w), rows)),
+            clients, cohort_size, BATCH, EPOCHS,
+        )  # fmt: skip
+    return server, cohorts
+
+
+def test_devices_agree_with_pmap(x64):
+    """The sharded round against pmap, one client a device, averaged by hand."""
+    data = federation([5, 8, 3, 6])
+    built = fx.simulation(
+        method("fedavg", True), model(), data, batch_size=BATCH, placement="devices", num_devices=4
+    )
+    key = jax.random.key(7)
+    state = built.init(key)
+    numbers = jax.tree.map(jnp.asarray, built.hyperparameters)
+    work = built.setting.work
+    local = fx.algorithms.Local(
+        jax.device_get(state.params), (), (), jnp.asarray(0.05), numbers["algorithm"]
+    )
+    start = Start(local, {}, numbers["regulator"])
+    round_key = jax.random.fold_in(key, 0)
+    examples = jax.tree.map(jnp.asarray, data.examples)
+
+    def one_client(client, row, size):
+        client_key = jax.random.fold_in(round_key, client)
+        bound = work.num_steps(jnp.int32(data.indices.shape[1]))
+        return train(work, start, examples, row, size, client_key, bound).upload.update
+
+    updates = jax.pmap(one_client)(np.arange(4, dtype=np.int32), data.indices, data.sizes)
+    weights = np.asarray(data.sizes) / data.sizes.sum()
+    expected = jax.tree.map(
+        lambda w, u: np.asarray(w) - np.tensordot(weights, np.asarray(u), axes=1),
+        local.params,
+        updates,
+    )
+    state, _ = jax.jit(built.round)(state, key, built.hyperparameters)
+    assert largest_difference(state.params, expected) < 1e-12
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 5, 6])
+def test_results_do_not_depend_on_chunk_size(chunk_size, x64):
+    def run(chunk):
+        built = fx.simulation(
+            method("scaffold", True), model(), federation(), batch_size=BATCH,
+            placement="vmap", chunk_size=chunk,
+        )  # fmt: skip
+        return after(built, 2)[1]
+
+    assert largest_difference(run(chunk_size), run(4)) < 1e-12
+
+
+def test_float32_and_float64_agree():
+    def run(x64):
+        with jax.enable_x64(x64):
+            built = fx.simulation(method("fedprox", True), model(), federation(), batch_size=BATCH)
+            key = jax.random.key(7)
+            state = start32(built, key)
+            state, _ = built.block(state, key, built.hyperparameters, 2, 2)
+            return jax.device_get(state.params)
+
+    def start32(built, key):
+        with jax.enable_x64(False):
+            params, _ = model().init(key)
+        state = built.init(key)
+        return state._replace(
+            params=jax.tree.map(lambda new, old: new.astype(old.dtype), params, state.params)
+        )
+
+    single, double = run(False), run(True)
+    assert jax.tree.leaves(single)[0].dtype == np.float32
+    assert jax.tree.leaves(double)[0].dtype == np.float64
+    assert largest_difference(single, double) < 1e-5
+
+
+def simulate(seed=0, rounds=4, **options):
+    data = federation()
+    return fx.simulate(
+        method("scaffold", True),
+        model(),
+        data,
+        rounds=rounds,
+        seed=seed,
+        test=data.examples,
+        batch_size=BATCH,
+        **{"cohort_size": 4, "placement": "scan", **options},
+    )
+
+
+def test_two_runs_of_one_seed_are_bitwise_the_same_and_seeds_differ():
+    first, again, other = simulate(seed=3), simulate(seed=3), simulate(seed=4)
+    for name, column in first.table.items():
+        assert column.tobytes() == again.table[name].tobytes()
+    assert first.cohorts.tobytes() == again.cohorts.tobytes()
+    assert largest_difference(first.state, again.state) == 0
+    assert largest_difference(first.state.params, other.state.params) > 1e-3
+    assert first.cohorts.tolist() != other.cohorts.tolist()
+
+
+def test_blocks_of_rounds_are_rounds():
+    """However often it is evaluated, and through the function that users compose, it is one run."""
+    built = fx.simulation(method("fednova", True), model(), federation(), batch_size=BATCH)
+    by_blocks = fx.run(built, rounds=5, seed=1, eval_every=2)
+    key = jax.random.key(1)
+    state, one = built.init(key), jax.jit(built.round)
+    for _ in range(5):
+        state, info = one(state, key, built.hyperparameters)
+    assert largest_difference(state, by_blocks.state) < 1e-6
+    assert by_blocks.table["round"].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(by_blocks.table["train_loss"][-1], info.train_loss, rtol=1e-5)
+
+
+class Compilations:
+    """Counts what JAX compiles while it is open."""
+
+    def __init__(self):
+        self.count = 0
+        self.open = False
+        jax.monitoring.register_event_duration_secs_listener(self.listen)
+
+    def listen(self, event, duration, **_):
+        if self.open and event == "/jax/core/compile/backend_compile_duration":
+            self.count += 1
+
+    def __enter__(self):
+        self.open, self.count = True, 0
+        return self
+
+    def __exit__(self, *_):
+        self.open = False
+
+
+def test_nothing_is_compiled_after_the_first_block():
+    data = federation()
+    built = fx.simulation(
+        method("scaffold", True), model(), data, test=data.examples, batch_size=BATCH, cohort_size=4
+    )
+    with Compilations() as compilations:
+        seen = []
+        fx.run(built, rounds=7, eval_every=2, on_progress=lambda _: seen.append(compilations.count))
+    assert seen[0] > 0  # the counter does count
+    assert seen == [seen[0]] * 4  # blocks of 2, 2, 2 and 1 rounds
+
+    numbers = jax.tree.map(lambda x: x * 0.9, built.hyperparameters)
+    numbers["regulator"]["beta"] = 0
+    with Compilations() as compilations:
+        fx.run(built, rounds=3, seed=5, eval_every=2, hyperparameters=numbers)
+    assert compilations.count == 0  # another seed, other numbers: the same program
+
+
+def test_a_sweep_over_beta_is_one_program():
+    built = fx.simulation(method("fedavg", True), model(), federation(), batch_size=BATCH)
+    key, betas = jax.random.key(0), jnp.array([0.0, 0.5, 1.0])
+
+    def final(beta):
+        numbers = {**built.hyperparameters, "regulator": {"beta": beta, "select_ratio": 0.5}}
+        state, _ = jax.lax.scan(
+            lambda s, _: (built.round(s, key, numbers)[0], None), built.init(key), length=2
+        )
+        return state.params
+
+    swept = jax.jit(jax.vmap(final))(betas)
+    for i, beta in enumerate([0.0, 0.5, 1.0]):
+        alone = fx.simulation(
+            method("fedavg", True, regulator=fx.ecgr(beta=beta)),
+            model(),
+            federation(),
+            batch_size=BATCH,
+        )
+        state = fx.run(alone, rounds=2).state
+        assert largest_difference(jax.tree.map(lambda x, i=i: x[i], swept), state.params) < 1e-5
+
+
+# Quadratics f_i(w) = h_i/2 ‖w − a_i‖², whose optima and fixed points are known.
+
+
+def quadratics(curvatures, centres, sizes=None):
+    """Client i's examples are all (√h_i, a_i); the model's outputs are √h_i (w − a_i)."""
+    sizes = [1] * len(centres) if sizes is None else sizes
+    rows = [[np.sqrt(h), *a] for h, a in zip(curvatures, centres, strict=True)]
+    inputs = np.repeat(np.array(rows), sizes, axis=0)
+    examples = fx.Examples(
+        inputs, np.zeros(len(inputs), np.int32), mean=np.array(0.0), std=np.array(1.0)
+    )
+    data = from_owners(examples, np.repeat(np.arange(len(sizes)), sizes), len(sizes))
+    size = len(centres[0])
+
+    def apply(params, stats, inputs, *, mask, train, key):
+        return inputs[:, :1] * (params["w"][None] - inputs[:, 1:]), stats
+
+    net = Model("quadratic", lambda key: ({"w": jnp.zeros(size)}, {}), apply)
+    return net, data
+
+
+def halved_square(outputs, labels):
+    return jnp.sum(jnp.square(outputs), axis=-1) / 2
+
+
+CURVATURES, CENTRES = [0.5, 1.0, 2.0], [[1.0, 0.0], [-2.0, 1.0], [3.0, 4.0]]
+
+
+def on_quadratics(algorithm, rounds, sizes=None, **options):
+    net, data = quadratics(CURVATURES, CENTRES, sizes)
+    built = fx.simulation(
+        algorithm, net, data, loss=halved_square, **{"batch_size": 1, "local_epochs": 4, **options}
+    )
+    return after(built, rounds)[1]
+
+
+def optimum():
+    h, a = np.array(CURVATURES)[:, None], np.array(CENTRES)
+    return (h * a).sum(axis=0) / h.sum()
+
+
+def test_scaffold_finds_the_optimum_that_fedavg_misses(x64):
+    plain_sgd = {"learning_rate": 0.2, "momentum": 0.0}
+    state = on_quadratics(fx.scaffold(**plain_sgd), rounds=200)
+    np.testing.assert_allclose(state.params["w"], optimum(), atol=1e-8)
+    gradients = np.array(CURVATURES)[:, None] * (optimum() - np.array(CENTRES))
+    np.testing.assert_allclose(state.clients["w"], gradients, atol=1e-7)
+    np.testing.assert_allclose(state.server["w"], 0, atol=1e-7)
+
+    biased = on_quadratics(fx.fedavg(**plain_sgd), rounds=200).params["w"]
+    contraction = 1 - (1 - 0.2 * np.array(CURVATURES)[:, None]) ** 4
+    expected = (contraction * np.array(CENTRES)).sum(axis=0) / contraction.sum()
+    np.testing.assert_allclose(biased, expected, atol=1e-8)
+    assert np.abs(expected - optimum()).max() > 0.1
+
+
+def test_scaffold_first_control_variates_have_the_sign_of_the_gradient(x64):
+    state = on_quadratics(fx.scaffold(learning_rate=0.2, momentum=0.0), rounds=1)
+    h, a = np.array(CURVATURES)[:, None], np.array(CENTRES)
+    moved = (0 - a) * (1 - (1 - 0.2 * h) ** 4)  # w_0 − w_τ, from w_0 = 0
+    np.testing.assert_allclose(state.clients["w"], moved / (4 * 0.2), atol=1e-12)
+
+
+@pytest.mark.parametrize("normaliser", ["plain", "momentum"])
+def test_scaffold_with_momentum_keeps_the_optimum_to_first_order(normaliser, x64):
+    """Control variates settle at a (g_i − ḡ), whatever the normaliser; w at the optimum + O(η)."""
+
+    def distance(algorithm):
+        state = on_quadratics(algorithm, rounds=1500)
+        return state, np.abs(np.asarray(state.params["w"]) - optimum()).max()
+
+    sgd = {"learning_rate": 0.02, "momentum": 0.5}
+    state, missed = distance(fx.scaffold(**sgd, normaliser=normaliser))
+    assert missed < 0.01
+    assert distance(fx.fedavg(**sgd))[1] > 4 * missed
+    gradients = np.array(CURVATURES)[:, None] * (optimum() - np.array(CENTRES))
+    amplification = np.mean([(1 - 0.5**j) / (1 - 0.5) for j in range(1, 5)])
+    np.testing.assert_allclose(state.clients["w"], amplification * gradients, atol=0.1)
+
+
+def test_the_corrected_normaliser_divides_momentum_out(x64):
+    """After one round from zero controls, c_i⁺ · a · τ · η is how far the client moved."""
+    plain_, corrected = (
+        on_quadratics(fx.scaffold(learning_rate=0.05, momentum=0.9, normaliser=name), rounds=1)
+        for name in ("plain", "momentum")
+    )
+    amplification = np.mean([(1 - 0.9**j) / (1 - 0.9) for j in range(1, 5)])
+    np.testing.assert_allclose(
+        plain_.clients["w"], amplification * np.asarray(corrected.clients["w"]), atol=1e-12
+    )
+
+
+def test_fednova_on_unequal_steps_is_its_formula_and_unbiased(x64):
+    sizes = [1, 3, 6]  # batch size 1, one epoch: τ = n
+    options = {"sizes": sizes, "batch_size": 1, "local_epochs": 1}
+    eta, p, tau = 0.05, np.array(sizes) / 10, np.array(sizes)
+    h, a = np.array(CURVATURES)[:, None], np.array(CENTRES)
+    updates = (0 - a) * (1 - (1 - eta * h) ** tau[:, None])
+    sgd = {"learning_rate": eta, "momentum": 0.0}
+    state = on_quadratics(fx.fednova(**sgd), 1, **options)
+    expected = -(p @ tau) * (p[:, None] * updates / tau[:, None]).sum(axis=0)
+    np.testing.assert_allclose(state.params["w"], expected, atol=1e-12)
+
+    # its fixed point is the optimum of Σ p_i f_i to first order in η; FedAvg's is not
+    weighted = (p[:, None] * h * a).sum(axis=0) / (p[:, None] * h).sum()
+    small = {"learning_rate": 1e-3, "momentum": 0.0}
+    nova = on_quadratics(fx.fednova(**small), 5000, **options).params["w"]
+    average = on_quadratics(fx.fedavg(**small), 5000, **options).params["w"]
+    assert np.abs(nova - weighted).max() < 0.02
+    assert np.abs(average - weighted).max() > 0.2
+
+
+def test_fedprox_without_its_term_is_fedavg_and_with_much_of_it_stays(x64):
+    def moved(algorithm):
+        return np.asarray(on_quadratics(algorithm, rounds=3).params["w"])
+
+    sgd = {"learning_rate": 0.05}
+    fedavg = moved(fx.fedavg(**sgd))
+    np.testing.assert_array_equal(moved(fx.fedprox(mu=0.0, **sgd)), fedavg)
+    np.testing.assert_allclose(moved(fx.fedprox(mu=1e-9, **sgd)), fedavg, atol=1e-7)
+    assert np.linalg.norm(moved(fx.fedprox(mu=3.0, **sgd))) < 0.9 * np.linalg.norm(fedavg)
+
+
+@pytest.mark.parametrize("regulator", [fx.ecgr(beta=1.0), fx.ecgr(select_ratio=1.0)])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_ecgr_that_selects_or_keeps_everything_is_identity(name, regulator, x64):
+    def run(regulator):
+        algorithm = method(name, False, regulator=regulator)
+        built = fx.simulation(algorithm, model(), federation(), batch_size=BATCH, cohort_size=4)
+        return after(built, 2)[1]
+
+    assert largest_difference(run(regulator), run(fx.identity())) < 1e-13
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_keeps_the_contract(name):
+    """Fails for a listed algorithm that lacks a field, bakes a number in, or drops its regulator."""
+    for regulator in REGULATORS.values():
+        algorithm = ALGORITHMS[name](regulator=regulator(), learning_rate=0.1)
+        assert algorithm.name == name
+        assert algorithm.regulator.name == regulator().name
+        for key in ("learning_rate", "momentum", "weight_decay", "server_learning_rate"):
+            assert key in algorithm.hyperparameters
+    built = fx.simulation(method(name, True), model(), federation(), batch_size=BATCH)
+    key = jax.random.key(0)
+    state = built.init(key)
+    for path, value in jax.tree.leaves_with_path(built.hyperparameters):
+        # a number that changes nothing was baked into the program
+        doubled = jax.tree.map_with_path(
+            lambda p, x, path=path: x * 0.5 + 0.15 if p == path else x, built.hyperparameters
+        )
+        if path[-1].key == "decay_every":
+            doubled["algorithm"]["decay"] = 0.5
+            doubled["algorithm"]["decay_every"] = 1.0
+        one = _compiled(built)
+        changed = one(state, key, doubled)[0].params
+        same = one(state, key, built.hyperparameters)[0].params
+        unchanged = largest_difference(changed, same) == 0
+        assert not unchanged or path[-1].key == "decay", (path, value)
+
+
+_rounds = {}
+
+
+def _compiled(built):
+    return _rounds.setdefault(id(built.round), (jax.jit(built.round), built))[0]
+
+
+def test_client_state_stays_with_the_client():
+    data = federation([4, 5, 6, 7, 8])
+    built = fx.simulation(
+        method("scaffold", False), model(), data, batch_size=BATCH, cohort_size=2, placement="vmap"
+    )
+    key = jax.random.key(0)
+    state, one = built.init(key), jax.jit(built.round)
+    seen = set()
+    for _ in range(4):
+        before = jax.device_get(state.clients)
+        state, info = one(state, key, built.hyperparameters)
+        cohort = set(info.cohort.tolist())
+        assert len(cohort) == 2
+        seen |= cohort
+        for client in range(5):
+            same = all(
+                np.array_equal(old[client], new[client])
+                for old, new in zip(
+                    jax.tree.leaves(before), jax.tree.leaves(state.clients), strict=True
+                )
+            )
+            assert same == (client not in cohort)
+    assert len(seen) > 2
+
+
+def test_the_cohort_is_sampled_evenly_by_key():
+    counts = np.zeros(6)
+    for seed in range(300):
+        cohort = sample(jax.random.key(seed), 6, 2)
+        assert len(set(cohort.tolist())) == 2
+        counts[np.asarray(cohort)] += 1
+    assert counts.sum() == 600
+    assert (np.abs(counts - 100) < 40).all()
+
+
+def test_step_sizes_follow_the_schedule():
+    def rates(**options):
+        algorithm = fx.fedavg(**options)
+        history = fx.simulate(algorithm, model(), federation(), rounds=21, eval_every=21)
+        return history.table["learning_rate"]
+
+    halved = [0.1 * 0.5 ** ((t + 1) // 10) for t in range(21)]
+    np.testing.assert_allclose(rates(learning_rate=0.1, decay=0.5, decay_every=10), halved)
+    cosine = optax.cosine_decay_schedule(0.1, 21)
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules need it
+        np.testing.assert_allclose(
+            rates(learning_rate=cosine), [cosine(t) for t in range(21)], rtol=1e-5
+        )
+
+
+def test_another_optimizer_can_be_given():
+    algorithm = fx.fedavg(
+        learning_rate=0.01, optimizer=lambda rate, numbers: optax.adam(rate, b1=numbers["momentum"])
+    )
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
+        history = fx.simulate(algorithm, model(), federation(), rounds=10, eval_every=10)
+    assert history.table["train_loss"][-1] < history.table["train_loss"][0]
+
+
+def test_statistics_are_averaged_by_weight():
+    """A model whose statistic is the mean of its batch: the server's is the weighted mean."""
+
+    def apply(params, stats, inputs, *, mask, train, key):
+        mean = jnp.sum(inputs, where=mask[:, None]) / jnp.sum(mask).astype(inputs.dtype)
+        return inputs * params["w"][None], {"mean": mean} if train else stats
+
+    net = Model("mean", lambda key: ({"w": jnp.ones(1)}, {"mean": jnp.zeros(())}), apply)
+    inputs = np.array([[1.0], [2.0], [3.0], [10.0]], np.float32)
+    examples = fx.Examples(inputs, np.zeros(4, np.int32), np.array(0.0), np.array(1.0))
+    data = from_assignment(examples, [[0, 1, 2], [3], []])
+    built = fx.simulation(fx.fedavg(), net, data, batch_size=3, loss=halved_square)
+    _, state, _ = after(built, 1)
+    np.testing.assert_allclose(state.stats["mean"], (3 * 2 + 1 * 10) / 4)

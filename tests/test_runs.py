@@ -1,0 +1,266 @@
+"""Recorded runs: exact, repeatable, never overwritten, kept however they end."""
+
+import doctest
+import inspect
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fedjax_ecgr import DivergedError, InputError, metrics, runs
+from fedjax_ecgr.runs import Choice, RunConfig, config, report, store
+from fedjax_ecgr.runs.config import LISTINGS, options_of
+from fedjax_ecgr.simulation import simulation
+
+SMALL = RunConfig(
+    model=Choice("logistic_regression"),
+    regulator=Choice("ecgr", {"beta": 0.1}),
+    num_clients=4,
+    cohort_size=2,
+    rounds=3,
+    eval_every=2,
+    seed=3,
+    target_accuracy=0.1,
+)
+
+
+@pytest.fixture(scope="module")
+def built():
+    return runs.build(SMALL)  # once, so that the tests share one compilation
+
+
+@pytest.fixture(scope="module")
+def finished(built, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    return folder, runs.record(SMALL, built, folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def assert_same(left, right):
+    assert list(left) == list(right)
+    for name, column in left.items():
+        assert column.dtype == right[name].dtype
+        np.testing.assert_array_equal(column, right[name], err_msg=name)
+
+
+def test_a_configuration_reads_back_as_it_was():
+    assert runs.from_json(runs.to_json(SMALL)) == SMALL
+    assert runs.from_json("{}") == RunConfig()
+    hidden = RunConfig(model=Choice("mlp", {"hidden": [8, 4]}))
+    assert hidden.model.options == {"hidden": (8, 4)}
+    assert runs.from_json(runs.to_json(hidden)) == hidden
+
+
+def test_a_configuration_holds_every_option_of_its_choices():
+    for kind in LISTINGS:
+        choice = getattr(SMALL, kind)
+        assert list(choice.options) == list(options_of(kind, choice.name))
+    assert SMALL.regulator.options == {"beta": 0.1, "select_ratio": 0.5, "rule": "greedy"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "config: [] is not allowed"),
+        ('{"round": 3}', "config: unknown option 'round', did you mean 'rounds'?"),
+        ('{"rounds": "3"}', "rounds: '3' is not allowed, it must be a whole number"),
+        ('{"shuffle": 1}', "shuffle: 1 is not allowed, it must be true or false"),
+        ('{"algorithm": "fedavg"}', "algorithm: 'fedavg' is not allowed"),
+        ('{"algorithm": {"options": {}}}', "algorithm: a name is missing"),
+        ('{"algorithm": {"name": "fedavg", "options": {"mu": 1}}}', "fedavg: unknown option 'mu'"),
+        ('{"model": {"name": "mlp", "options": {"hidden": 3}}}', "mlp: hidden: 3 is not allowed"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_in_one_line(text, message):
+    with pytest.raises(InputError) as caught:
+        runs.from_json(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_folder_holds_all_of_a_run(finished):
+    folder, history = finished
+    assert set(contents(folder)) == {
+        "config.json",
+        "environment.json",
+        "history.parquet",
+        "summary.json",
+        "curves.png",
+    }
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["jax"] == jax.__version__
+    assert environment["backend"] == jax.default_backend()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary == {"status": "finished", **history.summary(SMALL.target_accuracy)}
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_recorded_history_is_exact(finished):
+    folder, history = finished
+    table = pq.read_table(folder / "history.parquet")
+    assert table.column_names == [*history.table, "cohort"]
+    assert_same(history.table, {n: table[n].to_numpy() for n in history.table})
+    assert table["cohort"].to_pylist() == history.cohorts.tolist()
+    recorded = runs.load(folder)
+    assert_same(recorded.table, history.table)
+    np.testing.assert_array_equal(recorded.cohorts, history.cohorts)
+    assert recorded.config == SMALL
+
+
+def test_a_folder_that_exists_is_left_as_it_is(built, finished):
+    folder, _ = finished
+    before = contents(folder)
+    with pytest.raises(InputError, match="exists, it must be a new name"):
+        runs.record(SMALL, built, folder)
+    assert contents(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_data_and_partition_follow_the_seed_unless_given_their_own(monkeypatch):
+    monkeypatch.setattr(config, "simulation", lambda algorithm, model, clients, **_: clients)
+
+    def sizes(described):
+        return runs.build(described).sizes.tolist()
+
+    other = replace(SMALL, seed=8)
+    assert sizes(SMALL) != sizes(other)
+    assert sizes(SMALL) == sizes(replace(other, partition_seed=3))
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"), [(KeyboardInterrupt, "interrupted"), (Stop, "failed")]
+)
+def test_a_run_that_is_stopped_keeps_its_history(built, finished, tmp_path, raised, status):
+    def stop(progress):
+        raise raised
+
+    with pytest.raises(raised):
+        runs.record(SMALL, built, tmp_path / "run", on_progress=stop)
+    recorded = runs.load(tmp_path / "run")
+    assert recorded.summary["status"] == status
+    assert recorded.summary["rounds"] == 2
+    assert_same(recorded.table, {n: x[:2] for n, x in finished[1].table.items()})
+    np.testing.assert_array_equal(recorded.cohorts, finished[1].cohorts[:2])
+
+
+def test_a_run_that_is_killed_keeps_what_was_saved_and_does_not_look_finished(
+    built, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(store, "_SAVE_SECONDS", -1.0)
+    seen = []
+    folder = tmp_path / "run"
+    runs.record(SMALL, built, folder, on_progress=lambda _: seen.append(runs.load(folder)))
+    assert [recorded.summary for recorded in seen] == [{"status": "running"}] * 2
+    assert [len(recorded.table["round"]) for recorded in seen] == [2, 3]
+    assert_same(seen[-1].table, finished[1].table)
+
+
+def test_a_run_that_diverges_keeps_its_history(built, tmp_path):
+    longer = replace(SMALL, rounds=6)
+    # almost nothing moves for two rounds, and far too much from the third on
+    numbers = {"learning_rate": 1e-30, "decay": 1e35, "decay_every": 3}
+    algorithm = {**built.hyperparameters["algorithm"], **numbers}
+    built = built._replace(hyperparameters={**built.hyperparameters, "algorithm": algorithm})
+    with pytest.raises(DivergedError) as caught:
+        runs.record(longer, built, tmp_path / "run")
+    recorded = runs.load(tmp_path / "run")
+    assert recorded.summary["status"] == "diverged"
+    assert recorded.summary["diverged_in_round"] == caught.value.round > 1
+    assert recorded.summary["diverged_clients"] == caught.value.clients
+    assert_same(recorded.table, caught.value.history.table)
+    assert len(recorded.table["round"]) == caught.value.round - 1
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    runs.write(path, lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"half")
+        raise Stop
+
+    with pytest.raises(Stop):
+        runs.write(path, fail)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is not a recorded run"):
+        runs.load(tmp_path)
+
+
+def recorded(seed, accuracy, status="finished", **fields):
+    described = replace(SMALL, seed=seed, **fields)
+    accuracy = np.asarray(accuracy, np.float64)
+    summary = {
+        "status": status,
+        "final_accuracy": float(accuracy[-1]),
+        "best_accuracy": float(accuracy.max()),
+        "oscillation": metrics.oscillation(accuracy),
+        "bytes_up": 8_000_000,
+        "rounds_per_second": 2.0,
+    }
+    table = {"round": np.arange(1, 1 + len(accuracy)), "test_accuracy": accuracy}
+    return runs.Recorded(Path(f"run{seed}"), described, {}, table, np.zeros((3, 2)), summary)
+
+
+def test_runs_are_compared_over_seeds():
+    plain = Choice("identity")
+    curves = np.array([[0.1, 0.5, 0.4], [0.2, 0.3, 0.9], [0.3, 0.2, 0.5]])
+    members = [recorded(seed, curve) for seed, curve in enumerate(curves)]
+    others = [recorded(9, [0.9, 0.9, 0.9], regulator=plain)]
+    others += [recorded(10, [0.0, 0.0, 0.0], "diverged", regulator=plain)]
+    ecgr, fedavg = runs.group([members[0], others[0], *members[1:], others[1]])
+    assert (ecgr.label, fedavg.label) == ("fedavg + ecgr", "fedavg")
+    row = runs.row(ecgr, target_accuracy=0.5)
+    assert row.final_accuracy.mean == np.mean(curves[:, -1])
+    assert row.final_accuracy.std == np.std(curves[:, -1], ddof=1)
+    assert row.best_accuracy.mean == np.mean(curves.max(axis=1))
+    assert (row.rounds_to_target.mean, row.rounds_to_target.number) == (8 / 3, 3)
+    row = runs.row(fedavg, target_accuracy=0.95)
+    assert (row.runs, row.unfinished) == (1, 1)
+    assert row.final_accuracy.mean == 0.9
+    assert np.isnan(row.final_accuracy.std)
+    assert row.rounds_to_target.number == 0
+
+
+def test_groups_of_one_method_are_told_apart_by_what_differs():
+    groups = runs.group([recorded(0, [1.0]), recorded(1, [1.0]), recorded(0, [1.0], num_clients=9)])
+    assert [group.label for group in groups] == [
+        "fedavg + ecgr, num_clients=4",
+        "fedavg + ecgr, num_clients=9",
+    ]
+    assert [len(group.runs) for group in groups] == [2, 1]
+
+
+def test_the_comparison_draws_mean_and_band():
+    groups = runs.group([recorded(0, [0.1, 0.3]), recorded(1, [0.3, 0.7])])
+    (axes,) = runs.comparison(groups, "title").axes
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.2, 0.5])
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose(band.max(), 0.5 + np.std([0.3, 0.7], ddof=1))
+
+
+def test_examples_in_docstrings_are_true():
+    assert doctest.testmod(report).attempted
+    assert not doctest.testmod(report).failed
+
+
+def test_everything_that_decides_a_run_is_in_its_configuration():
+    needs_code = {"algorithm", "model", "data", "test", "loss"}
+    taken = set(inspect.signature(simulation).parameters) - needs_code
+    assert taken <= set(RunConfig.__annotations__)
