@@ -1,0 +1,1 @@
+"""Speed, measured: both sides of every comparison in one run on one machine."""
