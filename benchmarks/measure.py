@@ -1,17 +1,13 @@
 """Timing two sides in turn, and what a record of it must say."""
 
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
+from fedjax_ecgr import runs
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -53,51 +49,17 @@ def in_turn(
     return [o for o, _ in pairs], [t for _, t in pairs]
 
 
-def environment() -> dict[str, Any]:
-    """Returns hardware, versions, date and commit."""
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "fedjax-ecgr")
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "device": jax.devices()[0].device_kind,
-        "backend": jax.default_backend(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-    }
-
-
 def write(rows: list[Row]) -> Path:
     """Writes a record of its own for every run; an older one is never overwritten."""
+    environment = {**runs.environment(), "load": os.getloadavg()[0]}
     record = {
-        "environment": environment(),
+        "environment": environment,
         "rows": [{**row._asdict(), "ratio": row.ratio} for row in rows],
     }
-    stamp = record["environment"]["date"].replace(":", "").replace("+0000", "Z")
-    path = RESULTS / f"{stamp}-{record['environment']['backend']}.json"
+    stamp = environment["started"].replace(":", "").replace("+0000", "Z")
+    path = RESULTS / f"{stamp}-{environment['backend']}.json"
     RESULTS.mkdir(exist_ok=True)
     with path.open("x") as file:
         json.dump(record, file, indent=2)
         file.write("\n")
     return path
-
-
-def _commit() -> str | None:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    )
-    return found.stdout.strip() if found.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")

@@ -35,6 +35,7 @@ METHODS = {"fedavg": Choice("identity"), "fedavg-ecgr": Choice("ecgr", {"beta": 
 def main(
     seeds: Annotated[int, typer.Option(help="number of seeds, from 0", min=1)] = 3,
     rounds: Annotated[int, typer.Option(help="rounds of each run", min=1)] = 50,
+    alpha: Annotated[float, typer.Option(help="Dirichlet concentration of the labels")] = 0.1,
     out: Annotated[Path | None, typer.Option(help="new folder [default: runs/demo-<time>]")] = None,
 ) -> None:
     """Trains FedAvg and FedAvg + ECGR on the same partitions of the digits, and compares them."""
@@ -50,7 +51,7 @@ def main(
         for seed, (name, regulator) in product(range(seeds), METHODS.items()):
             bar.update(task, description=f"{name}, seed {seed}")
             runs.record(
-                config := configuration(regulator, seed, rounds),
+                config := configuration(regulator, seed, rounds, alpha),
                 runs.build(config),
                 out / f"{name}-seed{seed}",
                 on_progress=lambda p: bar.update(task, advance=1, accuracy=100 * p.accuracy),
@@ -58,16 +59,16 @@ def main(
     recorded = [runs.load(out / f"{n}-seed{s}") for n, s in product(METHODS, range(seeds))]
     groups = runs.group(recorded)
     rich.print(runs.table([runs.row(group, TARGET) for group in groups], TARGET))
-    figure = runs.comparison(groups, "digits, Dirichlet(0.1) over 10 clients")
+    figure = runs.comparison(groups, f"digits, Dirichlet({alpha:g}) over 10 clients")
     runs.write(out / "accuracy.png", lambda file: figure.savefig(file, format="png"))
     print(f"plot: {out / 'accuracy.png'}")
 
 
-def configuration(regulator: Choice, seed: int, rounds: int) -> RunConfig:
+def configuration(regulator: Choice, seed: int, rounds: int, alpha: float) -> RunConfig:
     """Returns one run; the partition follows the seed, so both methods meet the same ones."""
     return RunConfig(
         dataset=Choice("digits"),
-        partition=Choice("dirichlet", {"alpha": 0.1}),
+        partition=Choice("dirichlet", {"alpha": alpha}),
         model=Choice("mlp", {"hidden": (64,)}),
         algorithm=Choice("fedavg", {"learning_rate": 0.02}),
         regulator=regulator,

@@ -306,8 +306,8 @@ def _known() -> Iterator[tuple[str, str, str]]:
     for kind, listing in LISTINGS.items():
         for name, factory in listing.items():
             yield kind, name, first_line(factory).removeprefix("Returns ")
-    for name in RULES:
-        yield "rule", name, "which steps ecgr takes as convergent"
+    for name, rule in RULES.items():
+        yield "rule", name, f"convergent are {rule.__doc__}"
     for name, text in KINDS.items():
         yield "placement", name, text
     for name, text in PRECISIONS.items():

@@ -437,7 +437,7 @@ def test_ecgr_that_selects_or_keeps_everything_is_identity(name, regulator, x64)
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_keeps_the_contract(name):
-    """Fails for a listed algorithm that lacks a field, bakes a number in, or drops its regulator."""
+    """Fails for one that lacks a field, bakes a number in, or drops its regulator."""
     for regulator in REGULATORS.values():
         algorithm = ALGORITHMS[name](regulator=regulator(), learning_rate=0.1)
         assert algorithm.name == name

@@ -137,7 +137,7 @@ class Common(TypedDict, total=False):
 
     Attributes:
       regulator: what stands between the local steps and the upload; identity by default.
-      learning_rate: η_0 > 0, or an optax schedule over rounds.
+      learning_rate: η_0 > 0; in Python also an optax schedule over rounds.
       momentum: heavy-ball momentum of the clients' SGD, in [0, 1).
       weight_decay: times the parameters, added to the gradient (as in PyTorch's SGD).
       decay: factor by which the learning rate falls, in (0, 1].

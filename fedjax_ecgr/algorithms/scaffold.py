@@ -61,7 +61,7 @@ def scaffold(*, normaliser: str = "plain", **common: Unpack[Common]) -> Algorith
     "momentum" divides by how far heavy-ball momentum really goes. Without momentum both are equal.
 
     Args:
-      normaliser: `plain` or `momentum`; static.
+      normaliser: `plain`, or `momentum` to divide out how much further momentum goes.
       **common: what every algorithm takes, see `fedjax_ecgr.algorithms.Common`.
 
     Raises:

@@ -11,11 +11,11 @@ Once a round, on each client, with step deltas $d_1 \dots d_\tau$, the rows of $
 
 All that the selection needs is the Gram matrix $G = DD^\top$, since
 $\|S + d_\lambda\|^2 = \|S\|^2 + 2 r_\lambda + G_{\lambda\lambda}$ with
-$r = \sum_{j\in C} G_{j\cdot}$: $O(k\tau)$ scalars after one matrix product. And $\tilde u = D^\top c$ for a coefficient vector $c$.
+$r = \sum_{j\in C} G_{j\cdot}$: $O(k\tau)$ scalars after one matrix product. And
+$\tilde u = D^\top c$ for a coefficient vector $c$.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -58,6 +58,7 @@ class ECGRInfo(NamedTuple):
 
 
 def _greedy(gram: Array, num_selected: Array, mask: Array) -> Array:
+    """next the step that makes ‖S + d‖ smallest, S being the sum of those chosen so far"""
     norms = jnp.diagonal(gram)
 
     def choose(position: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -71,39 +72,41 @@ def _greedy(gram: Array, num_selected: Array, mask: Array) -> Array:
     return jax.lax.fori_loop(0, num_selected, choose, start)[2]
 
 
-def _ranked(
-    score: Callable[[Array, Array], Array], gram: Array, num_selected: Array, mask: Array
-) -> Array:
-    del num_selected
-    return jnp.argsort(jnp.where(mask, score(gram, mask), jnp.inf))
+def _smallest_norm(gram: Array, num_selected: Array, mask: Array) -> Array:
+    """the k smallest ‖d‖"""
+    return _ranked(jnp.diagonal(gram), mask)
 
 
-def _norm(gram: Array, mask: Array) -> Array:
-    return jnp.diagonal(gram)
-
-
-def _distance_to_mean(gram: Array, mask: Array) -> Array:
+def _nearest_mean(gram: Array, num_selected: Array, mask: Array) -> Array:
+    """the k smallest ‖d − d̄‖, d̄ being the mean of the steps"""
+    count = jnp.maximum(mask.sum(), 1).astype(gram.dtype)
     # ‖d − d̄‖² less ‖d̄‖²
-    mean = mask.astype(gram.dtype) / jnp.maximum(mask.sum(), 1).astype(gram.dtype)
-    return jnp.diagonal(gram) - 2 * _times(gram, mean)
+    return _ranked(jnp.diagonal(gram) - 2 * _products_with_sum(gram, mask) / count, mask)
 
 
-def _minus_cosine_to_mean(gram: Array, mask: Array) -> Array:
-    # times ‖d̄‖ and the number of steps; a step that did not move has cosine 0
+def _cosine_mean(gram: Array, num_selected: Array, mask: Array) -> Array:
+    """the k largest cos(d, d̄), d̄ being the mean of the steps"""
     norms = jnp.sqrt(jnp.diagonal(gram))
-    products = _times(gram, mask.astype(gram.dtype))
-    return -jnp.where(norms > 0, products / jnp.where(norms > 0, norms, 1), 0)
+    # times ‖d̄‖ and the number of steps; a step that did not move has cosine 0
+    cosines = jnp.where(
+        norms > 0, _products_with_sum(gram, mask) / jnp.where(norms > 0, norms, 1), 0
+    )
+    return _ranked(-cosines, mask)
 
 
-def _times(matrix: Array, vector: Array) -> Array:
-    return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)
+def _ranked(scores: Array, mask: Array) -> Array:
+    return jnp.argsort(jnp.where(mask, scores, jnp.inf))
+
+
+def _products_with_sum(gram: Array, mask: Array) -> Array:
+    return jnp.matmul(gram, mask.astype(gram.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
 RULES: dict[str, Callable[[Array, Array, Array], Array]] = {
     "greedy": _greedy,
-    "smallest_norm": partial(_ranked, _norm),
-    "nearest_mean": partial(_ranked, _distance_to_mean),
-    "cosine_mean": partial(_ranked, _minus_cosine_to_mean),
+    "smallest_norm": _smallest_norm,
+    "nearest_mean": _nearest_mean,
+    "cosine_mean": _cosine_mean,
 }
 
 
@@ -207,7 +210,7 @@ def ecgr(
     Args:
       beta: β in [0, 1], the weight of the exploratory steps; 1 gives back the plain update.
       select_ratio: ρ in (0, 1], the share of convergent steps; 1 gives back the plain update.
-      rule: greedy, smallest_norm, nearest_mean or cosine_mean; see `select`.
+      rule: how convergent steps are chosen: greedy, smallest_norm, nearest_mean or cosine_mean.
 
     Raises:
       InputError: if β, ρ or the rule is not allowed.

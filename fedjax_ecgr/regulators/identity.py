@@ -10,7 +10,9 @@ from fedjax_ecgr.regulators.base import Array, PyTree, Regulator
 
 
 def identity() -> Regulator:
-    r"""Returns the regulator that leaves the update as it is: $u = \sum_\lambda d_\lambda$.
+    r"""Returns the regulator that leaves the update as it is, the sum of the step deltas.
+
+    $u = \sum_\lambda d_\lambda$.
 
     Example:
       >>> regulator = identity()

@@ -1,6 +1,7 @@
 """A run described, recorded and shown: the floor that touches files."""
 
 from fedjax_ecgr.runs.config import Choice, RunConfig, build, from_json, to_json
+from fedjax_ecgr.runs.environment import environment
 from fedjax_ecgr.runs.report import Group, Row, Spread, comparison, curves, group, row, table
 from fedjax_ecgr.runs.store import Recorded, load, record, refuse_existing, write
 
@@ -14,6 +15,7 @@ __all__ = [
     "build",
     "comparison",
     "curves",
+    "environment",
     "from_json",
     "group",
     "load",

@@ -12,14 +12,10 @@ it is replaced as a whole. So whatever happens, nothing half-written has a run's
 unfinished says that it is finished.
 """
 
-import datetime
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import shutil
-import subprocess
 import time
 import uuid
 from collections.abc import Callable
@@ -29,14 +25,13 @@ from typing import Any, BinaryIO, NamedTuple
 import jax
 import numpy as np
 
-import fedjax_ecgr
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.runs.config import RunConfig, from_json, to_json
+from fedjax_ecgr.runs.environment import environment
 from fedjax_ecgr.runs.report import curves
 from fedjax_ecgr.simulation import DivergedError, History, Progress, Simulation, run
 
 _SAVE_SECONDS = 10.0  # what a killed run loses at most
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
 
 class Recorded(NamedTuple):
@@ -193,7 +188,7 @@ def _create(folder: Path, config: RunConfig) -> Path:
     hidden.mkdir()
     try:
         (hidden / "config.json").write_text(to_json(config))
-        _write_json(hidden / "environment.json", _environment())
+        _write_json(hidden / "environment.json", environment())
         _write_json(hidden / "summary.json", {"status": "running"})
         refuse_existing(folder)
         hidden.rename(folder)  # fails if another run was faster
@@ -252,35 +247,6 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
     }
     text = json.dumps(finite, indent=2, allow_nan=False) + "\n"
     write(path, lambda file: file.write(text.encode()))
-
-
-def _environment() -> dict[str, Any]:
-    devices = jax.devices()
-    return {
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "fedjax_ecgr": fedjax_ecgr.__version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in _PACKAGES},
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "backend": jax.default_backend(),
-        "device": devices[0].device_kind,
-        "devices": len(devices),
-    }
-
-
-def _commit() -> str | None:
-    """Returns the commit of the checkout that the package is in, `-dirty` if it was changed."""
-    root = Path(fedjax_ecgr.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None  # no git, or nothing committed yet
-    return done.stdout.strip()
 
 
 def _beside(path: Path) -> Path:

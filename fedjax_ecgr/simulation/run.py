@@ -51,7 +51,7 @@ class History(NamedTuple):
         seconds = self.run_seconds
         summary: dict[str, Any] = {
             "rounds": len(accuracy),
-            "final_train_loss": float(self.table["train_loss"][-1]),
+            "final_train_loss": float(self.table["train_loss"][-1]) if len(accuracy) else None,
             "bytes_up": int(self.table["bytes_up"].sum()),
             "bytes_down": int(self.table["bytes_down"].sum()),
             "compile_seconds": self.compile_seconds,
