@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fedjax_ecgr import metrics
+from fedjax_ecgr.runs.recorded import Recorded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from fedjax_ecgr.runs.store import Recorded
 
 Table = Mapping[str, np.ndarray]
 
@@ -40,7 +39,7 @@ class Group(NamedTuple):
     """
 
     label: str
-    runs: list["Recorded"]
+    runs: list[Recorded]
     unfinished: int
 
 
@@ -83,7 +82,7 @@ def spread(values: Sequence[float | None]) -> Spread:
     return Spread(mean, std, given.size)
 
 
-def group(runs: Sequence["Recorded"]) -> list[Group]:
+def group(runs: Sequence[Recorded]) -> list[Group]:
     """Returns the runs grouped by everything but the seed, in the order first seen."""
     groups: dict[str, list[Recorded]] = {}
     for run in runs:
@@ -235,11 +234,11 @@ def _describe(axes: "Axes", quantity: str) -> None:
         axes.legend(frameon=False, fontsize="small")
 
 
-def _finished(run: "Recorded") -> bool:
+def _finished(run: Recorded) -> bool:
     return run.summary["status"] == "finished"
 
 
-def _flat(run: "Recorded") -> dict[str, Any]:
+def _flat(run: Recorded) -> dict[str, Any]:
     """Returns a configuration's values by name; options under their own name."""
     flat: dict[str, Any] = {}
     for name, value in vars(run.config).items():
@@ -251,7 +250,7 @@ def _flat(run: "Recorded") -> dict[str, Any]:
     return flat
 
 
-def _labels(runs: Sequence["Recorded"]) -> list[str]:
+def _labels(runs: Sequence[Recorded]) -> list[str]:
     """Returns for each run its method and what sets it apart from others of the same method."""
     methods = [run.config.method for run in runs]
     flats = [{**_flat(run), "seed": None} for run in runs]

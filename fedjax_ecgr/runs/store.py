@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
@@ -28,31 +28,11 @@ import numpy as np
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.runs.config import RunConfig, from_json, to_json
 from fedjax_ecgr.runs.environment import environment
+from fedjax_ecgr.runs.recorded import Recorded
 from fedjax_ecgr.runs.report import curves
 from fedjax_ecgr.simulation import DivergedError, History, Progress, Simulation, run
 
 _SAVE_SECONDS = 10.0  # what a killed run loses at most
-
-
-class Recorded(NamedTuple):
-    """A recorded run.
-
-    Attributes:
-      folder: where it is.
-      config: what it computed.
-      environment: where it ran: versions, hardware, time.
-      table: one array of [rounds] for each column, as in `History.table`; empty if no round was
-        recorded.
-      cohorts: [rounds, cohort] int32, who took part.
-      summary: `status`, and what `History.summary` says.
-    """
-
-    folder: Path
-    config: RunConfig
-    environment: dict[str, Any]
-    table: dict[str, np.ndarray]
-    cohorts: np.ndarray
-    summary: dict[str, Any]
 
 
 def record(

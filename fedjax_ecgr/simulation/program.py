@@ -136,6 +136,8 @@ def simulation(
 def _init(setting: Setting, num_clients: int, key: Array) -> State:
     params, stats = setting.work.model.init(jax.random.fold_in(key, _INIT))
     state = start_from(setting.work.algorithm, num_clients, params, stats)
+    # copies: the state will be donated, and what a model's init returns may be the user's own
+    state = jax.tree.map(jnp.array, state)
     return _on_devices(setting.placement, state)
 
 
