@@ -57,14 +57,18 @@ def number(
     try:
         values = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{field}: {value!r} is not a number") from None
+        values = None
+    if values is None or isinstance(value, str | bool):
+        raise InputError(f"{field}: {value!r} is not a number")
     below = values <= low if low_open else values < low
     above = values >= high if high_open else values > high
-    if np.any(below | above | ~np.isfinite(values)) or isinstance(value, bool):
+    bad = below | above | ~np.isfinite(values)
+    if np.any(bad):
+        shown = value if values.ndim == 0 else float(values[bad][0])
         left = "(" if low_open or low == -math.inf else "["
         right = ")" if high_open or high == math.inf else "]"
         interval = f"{left}{low:g}, {high:g}{right}"
-        raise InputError(f"{field}: {value!r} is not allowed, it must be in {interval}")
+        raise InputError(f"{field}: {shown!r} is not allowed, it must be in {interval}")
 
 
 def count(field: str, value: Any, *, low: int = 1, high: int | None = None, why: str = "") -> None:

@@ -113,7 +113,7 @@ def run(given: dict[str, Any]) -> int:
             nonlocal done
             done = progress.round
             status = (
-                f"loss {progress.train_loss:.4f}  accuracy {100 * progress.accuracy:.2f} %  "
+                f"loss {progress.train_loss:.4g}  accuracy {100 * progress.accuracy:.2f} %  "
                 f"{progress.rounds_per_second:.1f} rounds/s"
             )
             text = f"round {done}/{config.rounds}"
@@ -148,6 +148,10 @@ def compare(
     target = None if target_accuracy is None else _parse(float, target_accuracy)
     if target is not None:
         check.number("target_accuracy", target, low=0, high=1)
+    resolved = [folder.resolve() for folder in folders]
+    for folder in folders:
+        if resolved.count(folder.resolve()) > 1:
+            raise InputError(f"run: {str(folder)!r} is given twice, each must be another run")
     groups = runs.group([runs.load(folder) for folder in folders])
     rows = [runs.row(members, target) for members in groups]
     rich.print(runs.table(rows, target))
@@ -248,17 +252,32 @@ def _configure(given: dict[str, Any], path: Path | None) -> RunConfig:
     given = {name: value for name, value in given.items() if value is not None}
     before: dict[str, Choice] = {kind: getattr(base, kind) for kind in LISTINGS}
     names = {kind: given.pop(kind, choice.name) for kind, choice in before.items()}
-    options = {
-        kind: dict(choice.options) if names[kind] == choice.name else {}
-        for kind, choice in before.items()
-    }
+    options = {kind: _kept(kind, before[kind], names[kind]) for kind in LISTINGS}
     for name, flag in flags().items():
         if name in given:
+            _check_owner(name, flag, names[flag.kind], given[name])
             options[flag.kind][flag.parameter.name] = _parse(flag.parameter.kind, given.pop(name))
     chosen = {kind: Choice(names[kind], options[kind]) for kind in LISTINGS}
     kinds = {name: parameter.kind for name, parameter in parameters(RunConfig).items()}
     fields = {name: _parse(kinds[name], value) for name, value in given.items()}
     return dataclasses.replace(base, **{**chosen, **fields})
+
+
+def _kept(kind: str, before: Choice, name: str) -> dict[str, Any]:
+    """Returns the options that stay when another name is chosen: those that it takes too."""
+    takes = options_of(kind, name)
+    return {option: value for option, value in before.options.items() if option in takes}
+
+
+def _check_owner(name: str, flag: Flag, chosen: str, value: str) -> None:
+    if flag.parameter.name in options_of(flag.kind, chosen):
+        return
+    owners = [n for n in LISTINGS[flag.kind] if flag.parameter.name in options_of(flag.kind, n)]
+    option = name.replace("_", "-")
+    raise InputError(
+        f"{option}: {value!r} is not allowed with {flag.kind} {chosen}, "
+        f"it is an option of {' and '.join(owners)}"
+    )
 
 
 def _read_config(path: Path) -> RunConfig:

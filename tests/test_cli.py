@@ -48,7 +48,7 @@ def refused(capsys, *arguments) -> str:
             "rule: unknown 'gredy', did you mean 'greedy'",
         ),
         (["--betta", "1"], "--betta (Possible options: --beta"),
-        (["--mu", "1"], "fedavg: unknown option 'mu'"),
+        (["--mu", "1"], "mu: '1' is not allowed with algorithm fedavg, it is an option of fedprox"),
         (
             ["--regulator", "ecgr", "--beta", "1.5"],
             "beta: 1.5 is not allowed, it must be in [0, 1]",

@@ -219,6 +219,8 @@ def test_a_simulation_can_be_run_again_from_parameters_that_were_given():
 BAD = [
     ({"rounds": 0}, "rounds: 0 is not allowed, it must be a whole number at least 1"),
     ({"seed": -1}, "seed: -1 is not allowed"),
+    ({"seed": 2**32}, "seed: 4294967296 is not allowed, it must be a whole number from 0"),
+    ({"loss": lambda o, y: jnp.sum(o)}, "loss: shape () for 2 examples is not allowed"),
     ({"eval_every": 0}, "eval_every: 0 is not allowed"),
     ({"batch_size": 0}, "batch_size: 0 is not allowed"),
     ({"batch_size": 2.5}, "batch_size: 2.5 is not allowed"),
@@ -290,6 +292,9 @@ def test_bad_test_data_and_models_that_do_not_fit_are_named():
         (lambda: fx.fedprox(mu=-1), "mu: -1 is not allowed"),
         (lambda: fx.fedavg(learning_rate="fast"), "learning_rate: 'fast' is not a number"),
         (lambda: fx.fedavg(decay=0), "decay: 0 is not allowed"),
+        (lambda: fx.fedavg(learning_rate="0.1"), "learning_rate: '0.1' is not a number"),
+        (lambda: fx.fedavg(regulator="ecgr"), "regulator: 'ecgr' is not allowed"),
+        (lambda: fx.ecgr(beta=np.linspace(0, 2, 100)), "beta: 1.0101010101010102 is not allowed"),
         (lambda: fx.scaffold(normaliser="plane"), "unknown 'plane', did you mean 'plain'?"),
     ],
 )
@@ -298,3 +303,19 @@ def test_bad_algorithms_are_named(make, said):
         make()
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"algorithm": {}}, "hyperparameters: 'regulator' is missing"),
+        ({"regulator": {"beta": 0.1}}, "of the regulator: 'select_ratio' is missing"),
+        ({"regulator": {"betta": 0.5}}, "unknown option 'betta', did you mean 'beta'?"),
+    ],
+)
+def test_hyperparameters_handed_in_are_just_those_there_are(numbers, said):
+    built = fx.simulation(fx.fedavg(regulator=fx.ecgr()), model(), federation()[0])
+    rest = {} if "algorithm" in numbers else {"algorithm": built.hyperparameters["algorithm"]}
+    with pytest.raises(fx.InputError) as caught:
+        fx.run(built, rounds=1, hyperparameters={**rest, **numbers})
+    assert said in str(caught.value)

@@ -11,6 +11,7 @@ from fedjax_ecgr.algorithms.base import (
     Trained,
     Upload,
     algorithm,
+    counting_dtype,
     descend,
 )
 from fedjax_ecgr.algorithms.fedavg import fedavg
@@ -35,6 +36,7 @@ __all__ = [
     "Trained",
     "Upload",
     "algorithm",
+    "counting_dtype",
     "descend",
     "fedavg",
     "fednova",

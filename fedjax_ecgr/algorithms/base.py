@@ -125,11 +125,16 @@ class Algorithm(NamedTuple):
 
     def learning_rate(self, hyperparameters: Hyperparameters, round_index: Array) -> Array:
         """Returns η_t = η_0 · decay^floor((t + 1) / decay_every) · schedule(t), t from 0."""
-        rate = hyperparameters["learning_rate"]
-        t = round_index.astype(rate.dtype)
-        halvings = jnp.floor((t + 1) / hyperparameters["decay_every"])
-        factor = jnp.asarray(self.schedule(round_index), rate.dtype)
-        return rate * hyperparameters["decay"] ** halvings * factor
+        rate, decay, every = (
+            hyperparameters[name] for name in ("learning_rate", "decay", "decay_every")
+        )
+        # A number of rounds needs float32, whatever the parameters are; and a division by a
+        # constant may be compiled to a product with its reciprocal, whose floor is off by one.
+        counting = counting_dtype(rate.dtype)
+        falls = jnp.floor_divide(round_index.astype(counting) + 1, every.astype(counting))
+        with jax.numpy_dtype_promotion("standard"):  # optax's schedules need it
+            factor = jnp.asarray(self.schedule(round_index), rate.dtype)
+        return rate * (decay.astype(counting) ** falls).astype(rate.dtype) * factor
 
 
 class Common(TypedDict, total=False):
@@ -206,6 +211,7 @@ def algorithm(
     """
     given: dict[str, Any] = dict(common)
     check.options(name, given, [*Common.__annotations__, *(own or {})])
+    _check_functions(name, given)
     schedule, learning_rate = _constant, given.get("learning_rate")
     if callable(learning_rate):
         schedule, given["learning_rate"] = learning_rate, 1.0
@@ -229,12 +235,33 @@ def algorithm(
     )
 
 
+def _check_functions(name: str, given: Mapping[str, Any]) -> None:
+    if not isinstance(given.get("regulator", identity()), Regulator):
+        raise check.InputError(
+            f"{name}: regulator: {given['regulator']!r} is not allowed, it must be a Regulator, "
+            "such as ecgr()"
+        )
+    if not callable(given.get("optimizer", sgd)):
+        raise check.InputError(
+            f"{name}: optimizer: {type(given['optimizer']).__name__} is not allowed, it must be a "
+            "function (learning_rate, hyperparameters) -> optax.GradientTransformation"
+        )
+
+
 def sgd(learning_rate: Array, hyperparameters: Hyperparameters) -> optax.GradientTransformation:
     """SGD with heavy-ball momentum and PyTorch's weight decay."""
     return optax.chain(
         optax.add_decayed_weights(hyperparameters["weight_decay"]),
         optax.sgd(learning_rate, momentum=hyperparameters["momentum"]),
     )
+
+
+def counting_dtype(dtype: Any) -> Any:
+    """Returns the type to count in beside parameters of `dtype`: float32, or float64 beside that.
+
+    A half-precision type holds no more than the whole numbers to 256 (bfloat16) or 2048 (float16).
+    """
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
 
 
 def descend(server: Server, update: PyTree) -> PyTree:

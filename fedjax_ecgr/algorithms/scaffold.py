@@ -73,12 +73,20 @@ def scaffold(*, normaliser: str = "plain", **common: Unpack[Common]) -> Algorith
       [0.0, 0.0]
     """
     amplification = check.known("normaliser", normaliser, NORMALISERS)
+    if normaliser == "momentum" and "optimizer" in common:
+        raise check.InputError(
+            "normaliser: 'momentum' is not allowed with an optimizer of your own, it divides out "
+            "the momentum of SGD"
+        )
 
     def finish(trained: Trained, local: Local) -> tuple[Upload, PyTree]:
         moved = amplification(local.hyperparameters["momentum"], trained.num_steps)
-        scale = 1 / (trained.num_steps * local.learning_rate * moved)
+        reach = trained.num_steps * local.learning_rate * moved
+        stood = reach == 0  # a step size of 0 tells nothing of the gradient
         change = jax.tree.map(
-            lambda start, end, c: scale * (start - end) - c,
+            lambda start, end, c: jnp.where(
+                stood, 0, (start - end) / jnp.where(stood, 1, reach) - c
+            ),
             local.params,
             trained.params,
             local.received,

@@ -169,7 +169,8 @@ def label_counts(federated: FederatedDataset, num_classes: int) -> np.ndarray:
     held = np.arange(indices.shape[1]) < sizes[:, np.newaxis]
     clients = np.repeat(np.arange(len(sizes)), sizes)
     cells = np.bincount(
-        clients * num_classes + labels[indices[held]], minlength=len(sizes) * num_classes
+        clients * num_classes + labels[indices[held]].astype(np.int64),
+        minlength=len(sizes) * num_classes,
     )
     return cells.reshape(len(sizes), num_classes)
 

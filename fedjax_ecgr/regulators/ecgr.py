@@ -296,7 +296,8 @@ def _blend(
     noise = 4 * jnp.finfo(dtype).eps * jnp.sum(weights * jnp.sqrt(jnp.diagonal(gram)))
     vanished = blended_norm <= noise
     rescale = jnp.where(vanished, 1, total_norm / jnp.where(vanished, 1, blended_norm))
-    largest = jnp.finfo(dtype).max
+    # Finite deltas may add up to more than the type holds; a delta that is not finite stays so.
+    largest = jnp.where(jnp.isfinite(total_norm), jnp.finfo(dtype).max, jnp.nan)
     update = jax.tree.map(
         lambda t, b: jnp.clip(jnp.where(vanished, t, b * rescale) * unit, -largest, largest),
         total,

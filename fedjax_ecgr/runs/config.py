@@ -21,6 +21,7 @@ from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.regulators import REGULATORS
 from fedjax_ecgr.runs.parameters import Parameter, conform, parameters
 from fedjax_ecgr.simulation import Simulation, simulation
+from fedjax_ecgr.simulation.run import MAX_SEED
 
 LISTINGS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "dataset": DATASETS,
@@ -121,8 +122,9 @@ class RunConfig:
         for name, parameter in parameters(RunConfig).items():
             conform("", parameter, getattr(self, name))
         check.known("precision", self.precision, PRECISIONS)
-        for name, low in (("num_clients", 1), ("rounds", 1), ("eval_every", 1), ("seed", 0)):
+        for name, low in (("num_clients", 1), ("rounds", 1), ("eval_every", 1)):
             check.count(name, getattr(self, name), low=low)
+        check.count("seed", self.seed, low=0, high=MAX_SEED)
         for name in ("data_seed", "partition_seed"):
             if getattr(self, name) is not None:
                 check.count(name, getattr(self, name), low=0)
@@ -238,6 +240,8 @@ def _is_file(name: Any) -> bool:
 
 def _read(path: Path) -> Dataset:
     """Reads the user's own arrays; never executes what a file holds."""
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise InputError(f"dataset: {str(path)!r} cannot be read: not an .npz archive")
     try:
         with np.load(path, allow_pickle=False) as file:
             held = dict(file)

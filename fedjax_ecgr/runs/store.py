@@ -111,6 +111,9 @@ def refuse_existing(path: Path) -> Path:
     """Returns `path`; raises `InputError` if something is there, for nothing is overwritten."""
     if path.exists() or path.is_symlink():
         raise InputError(f"out: {str(path)!r} exists, it must be a new name")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"out: {str(path)!r} is not allowed, {str(above)!r} is not a folder")
     return path
 
 

@@ -158,7 +158,7 @@ def train(
         outputs, stats = work.model.apply(
             params, stats, inputs, mask=mask, train=True, key=step_key
         )
-        losses = jnp.where(mask, work.loss(outputs, examples.labels[batch]), 0)
+        losses = jnp.where(mask, work.loss(outputs, examples.labels[batch]).astype(dtype), 0)
         total, count = losses.sum(), jnp.maximum(mask.sum(), 1).astype(dtype)
         return total / count + algorithm.objective(params, local), (stats, total)
 
@@ -213,8 +213,13 @@ def train(
 
 
 def _order(work: Work, row: Array, size: Array, key: Array) -> Array:
-    """Returns each epoch's order of the client's examples: [epochs, whole batches] int32."""
-    padding = batches(row.shape[0], work.batch_size) * work.batch_size - row.shape[0]
+    """Returns each epoch's order of the client's examples: [epochs, whole batches] int32.
+
+    What fills the last batch up are the client's own examples again, so that nobody's data, which
+    masks keep out of every sum, can reach another client as 0 · inf.
+    """
+    filled = jnp.arange(batches(row.shape[0], work.batch_size) * work.batch_size, dtype=jnp.int32)
+    filled = filled % jnp.maximum(size, 1)
 
     def epoch(index: Array) -> Array:
         if not work.shuffle:
@@ -225,7 +230,7 @@ def _order(work: Work, row: Array, size: Array, key: Array) -> Array:
         return row[jnp.argsort(jnp.where(absent, ~jnp.uint32(0), draws))]
 
     order = jax.vmap(epoch)(jnp.arange(work.local_epochs, dtype=jnp.int32))
-    return jnp.pad(order, ((0, 0), (0, padding)))
+    return order[:, filled]
 
 
 def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:

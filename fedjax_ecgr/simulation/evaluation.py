@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_ecgr import metrics
+from fedjax_ecgr.algorithms import counting_dtype
 from fedjax_ecgr.data.federated import Examples, FederatedDataset, label_counts
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.simulation.client import Loss, batches, normalise
@@ -97,9 +98,17 @@ def evaluate(
         return None, (loss(outputs, labels), hit)
 
     _, (losses, hits) = jax.lax.scan(one_batch, None, rows)
-    losses, hits = losses.reshape(-1)[:total], hits.reshape(-1)[:total].astype(dtype)
+    # counted in 32 bits at least, whatever the parameters are
+    counting = counting_dtype(dtype)
+    losses = losses.reshape(-1)[:total].astype(counting)
+    hits = hits.reshape(-1)[:total].astype(counting)
 
-    counts = jnp.asarray(test.counts, dtype)
+    counts = jnp.asarray(test.counts, counting)
     grouped = jnp.zeros_like(counts).at[test.groups].add(hits) / jnp.maximum(counts, 1)
-    accuracies = grouped if test.shares is None else jnp.asarray(test.shares, dtype) @ grouped
+    accuracies = grouped if test.shares is None else _times(test.shares, grouped)
     return Evaluation(losses.mean(), hits.mean(), metrics.client_accuracy(accuracies))
+
+
+def _times(matrix: Array, vector: jax.Array) -> jax.Array:
+    matrix = jnp.asarray(matrix, vector.dtype)
+    return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)

@@ -105,7 +105,7 @@ def simulation(
     layout = choose_placement(
         placement, cohort_size, chunk_size=chunk_size, num_devices=num_devices
     )
-    num_classes = _num_classes(model, data.examples)
+    num_classes = _num_classes(model, loss, data.examples)
     validate(data, num_classes)
     if test is not None:
         check_examples(test, num_classes, prefix="test_")
@@ -149,6 +149,7 @@ def _compiled_block(
     def block(
         state: State, key: Array, hyperparameters: PyTree, count: int, length: int
     ) -> tuple[State, RoundInfo]:
+        check.count("count", count, low=0, high=length)
         # of one type, whatever the user wrote: 0 and 0.5 are the same program
         numbers = jax.tree.map(lambda x: jnp.asarray(x, float), hyperparameters)
         return compiled(data, state, key, numbers, jnp.int32(count), length)
@@ -182,7 +183,7 @@ def _evaluation(
     setting: Setting, batch_size: int, test: Examples, data: FederatedDataset
 ) -> Callable[[State], Evaluation]:
     work = setting.work
-    judged = evaluation_set(test, data, _num_classes(work.model, test))
+    judged = evaluation_set(test, data, _num_classes(work.model, work.loss, test))
     judged = _on_devices(setting.placement, judged)
     run = jax.jit(partial(evaluate, work.model, work.loss, batch_size))
     return lambda state: run(judged, state.params, state.stats)
@@ -197,23 +198,35 @@ def _on_devices(layout: Placement, tree: PyTree) -> PyTree:
     return jax.device_put(tree, NamedSharding(layout.mesh, PartitionSpec()))
 
 
-def _num_classes(model: Model, examples: Examples) -> int:
-    """Returns the width of the model's outputs; raises `InputError` if the inputs do not fit it."""
+def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
+    """Returns the width of the outputs; raises `InputError` if data, model and loss clash."""
 
-    def outputs(key: Array, inputs: Array) -> Array:
+    def forward(key: Array, inputs: Array) -> tuple[Array, Array]:
         params, stats = model.init(key)
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        mask = jnp.ones(1, bool)
-        return model.apply(params, stats, inputs.astype(dtype), mask=mask, train=False, key=key)[0]
+        outputs, _ = model.apply(
+            params, stats, inputs.astype(dtype), mask=jnp.ones(2, bool), train=False, key=key
+        )
+        return outputs, loss(outputs, jnp.zeros(2, jnp.int32))
 
-    inputs = jax.ShapeDtypeStruct((1, *examples.inputs.shape[1:]), jnp.float32)
+    inputs = jax.ShapeDtypeStruct((2, *examples.inputs.shape[1:]), jnp.float32)
     try:
-        return jax.eval_shape(outputs, jax.eval_shape(jax.random.key, 0), inputs).shape[-1]
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        outputs, losses = jax.eval_shape(forward, jax.eval_shape(jax.random.key, 0), inputs)
+    except Exception as error:  # a model is the user's code: it may raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise check.InputError(
             f"model: {model.name} does not take inputs of shape {inputs.shape[1:]}: {reason}"
         ) from error
+    for name, shape, wanted in (
+        ("model: outputs of", outputs.shape, outputs.ndim == 2 and len(outputs) == 2),
+        ("loss:", losses.shape, losses.shape == (2,)),
+    ):
+        if not wanted:
+            expected = "(2,), one number an example" if name == "loss:" else "(2, classes)"
+            raise check.InputError(
+                f"{name} shape {shape} for 2 examples is not allowed, it must be {expected}"
+            )
+    return outputs.shape[1]
 
 
 def _messages(algorithm: Algorithm, model: Model) -> tuple[int, int]:

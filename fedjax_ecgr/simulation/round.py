@@ -1,5 +1,6 @@
 """One round: sample a cohort, train its clients, average, let the server step."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedjax_ecgr.algorithms import Algorithm, Local, Server, Upload
+from fedjax_ecgr import check
+from fedjax_ecgr.algorithms import Algorithm, Local, Server, Upload, counting_dtype
 from fedjax_ecgr.data.federated import FederatedDataset
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.simulation.client import Report, Start, Work, train
@@ -48,7 +50,8 @@ class RoundInfo(NamedTuple):
       drift: local-global divergence, Σ p_i ‖w_t − w_{i,τ}‖₂ with w_{i,τ} the local end points
         before any regulation.
       update_variance: variance of the client updates, Σ p_i ‖u_i − ū‖₂², ū = Σ p_i u_i, of what the
-        clients upload (FedNova's u_i / τ_i).
+        clients upload (FedNova's u_i / τ_i); what is below about 1e-6 Σ p_i ‖u_i‖² is rounding in
+        float32.
       finite: whether the new global parameters and statistics are free of NaN and Inf.
       clients: each client's `Report`, [cohort] leaves.
     """
@@ -130,6 +133,7 @@ def run_round(
     """
     algorithm = setting.work.algorithm
     dtype = jnp.result_type(*jax.tree.leaves(state.params))
+    _check_names(algorithm, hyperparameters)
     numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), hyperparameters)
     learning_rate = algorithm.learning_rate(numbers["algorithm"], state.round)
     round_key = jax.random.fold_in(key, state.round)
@@ -137,8 +141,9 @@ def run_round(
 
     cohort = sample(jax.random.fold_in(round_key, _COHORT), num_clients, setting.cohort_size)
     sizes = data.sizes[cohort]
-    # in floating point: a sum of int32 sizes may overflow
-    weights = sizes.astype(dtype) / jnp.maximum(sizes.astype(dtype).sum(), 1)
+    # in floating point, of 32 bits at least: a sum of sizes may overflow
+    held = sizes.astype(counting_dtype(dtype))
+    weights = (held / jnp.maximum(held.sum(), 1)).astype(dtype)
 
     local = Local(
         state.params,
@@ -158,7 +163,9 @@ def run_round(
         start, states, data, key_data = context
         own = jax.tree.map(lambda x: x[slot.client], states)
         start = start._replace(local=start.local._replace(state=own))
-        client_key = jax.random.fold_in(jax.random.wrap_key_data(key_data), slot.client)
+        client_key = jax.random.fold_in(
+            jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(key)), slot.client
+        )
         outcome = train(
             setting.work,
             start,
@@ -203,6 +210,22 @@ def run_round(
         clients=reports,
     )
     return state, info
+
+
+def _check_names(algorithm: Algorithm, given: Mapping[str, Any]) -> None:
+    """Raises `InputError` unless the numbers given are just those of the algorithm's parts."""
+    known: dict[str, Mapping[str, Any]] = {
+        "algorithm": algorithm.hyperparameters,
+        "regulator": algorithm.regulator.hyperparameters,
+    }
+    groups: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]
+    groups = [("hyperparameters", given, known)]
+    groups += [(f"hyperparameters of the {k}", given.get(k, {}), v) for k, v in known.items()]
+    for where, there, wanted in groups:
+        check.options(where, there, wanted)
+        missing = [name for name in wanted if name not in there]
+        if missing:
+            raise check.InputError(f"{where}: {missing[0]!r} is missing")
 
 
 def _weighted(weight: Array, cohort_size: int, outcome: Any) -> _Sums:

@@ -15,6 +15,7 @@ from fedjax_ecgr.simulation.evaluation import Evaluation
 from fedjax_ecgr.simulation.program import Simulation, simulation
 from fedjax_ecgr.simulation.round import RoundInfo, State
 
+MAX_SEED = 2**32 - 1  # a larger one would be cut to 32 bits
 Table = dict[str, np.ndarray]  # columns of one length
 
 
@@ -140,7 +141,7 @@ def simulate(
       DivergedError: if NaN or Inf turns up; it holds the history up to there.
     """
     check.count("rounds", rounds)
-    check.count("seed", seed, low=0)
+    check.count("seed", seed, low=0, high=MAX_SEED)
     check.count("eval_every", eval_every)
     built = simulation(algorithm, model, data, **options)
     return run(built, rounds=rounds, seed=seed, eval_every=eval_every, on_progress=on_progress)
@@ -170,7 +171,7 @@ def run(
       DivergedError: if NaN or Inf turns up.
     """
     check.count("rounds", rounds)
-    check.count("seed", seed, low=0)
+    check.count("seed", seed, low=0, high=MAX_SEED)
     check.count("eval_every", eval_every)
     length = min(eval_every, rounds)
     numbers = built.hyperparameters if hyperparameters is None else hyperparameters

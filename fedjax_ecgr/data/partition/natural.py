@@ -29,7 +29,10 @@ def natural(
     """
     del seed
     if examples.owners is None:
-        raise InputError("owners: None is not allowed, it must be the client of each example")
+        raise InputError(
+            "owners: None is not allowed, a natural partition needs examples with owners "
+            "(synthetic has them; or arrays with train_owners)"
+        )
     owners = np.asarray(examples.owners)
     check_whole("owners", owners, (len(examples.labels),))
     clients = int(owners.max(initial=-1)) + 1
