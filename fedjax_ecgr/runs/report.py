@@ -158,7 +158,6 @@ def curves(table: Table, title: str) -> "Figure":
       title: of the figure.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     figure.suptitle(title)
@@ -188,7 +187,6 @@ def curves(table: Table, title: str) -> "Figure":
     _describe(variance, "variance of the clients' updates")
     for axes in (drift, variance):
         axes.set_xlabel("round")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
     return figure
 
@@ -201,7 +199,6 @@ def comparison(groups: Sequence[Group], title: str) -> "Figure":
       title: of the figure.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
@@ -219,7 +216,6 @@ def comparison(groups: Sequence[Group], title: str) -> "Figure":
             axes.fill_between(at, mean - std, mean + std, color=f"C{index}", alpha=0.15, lw=0)
     _describe(axes, "test accuracy")
     axes.set_xlabel("round")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title)
     return figure
 

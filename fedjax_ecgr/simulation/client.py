@@ -206,7 +206,7 @@ def train(
         drift=optax.tree.norm(jax.tree.map(jnp.subtract, local.params, end.params)),
         squared_norm=optax.tree.norm(upload.update, squared=True),
         num_steps=num_steps,
-        finite=_finite((upload, end.stats, end.loss)),
+        finite=all_finite((upload, end.stats, end.loss)),
         regulator=info,
     )
     return Outcome(upload, end.stats, _where(taken, state, local.state), report)
@@ -237,5 +237,6 @@ def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
-def _finite(tree: PyTree) -> Array:
+def all_finite(tree: PyTree) -> Array:
+    """Returns whether no leaf holds NaN or Inf, bool scalar."""
     return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()

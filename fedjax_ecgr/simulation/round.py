@@ -11,8 +11,7 @@ import optax
 from fedjax_ecgr import check
 from fedjax_ecgr.algorithms import Algorithm, Local, Server, Upload, counting_dtype
 from fedjax_ecgr.data.federated import FederatedDataset
-from fedjax_ecgr.models.base import Model
-from fedjax_ecgr.simulation.client import Report, Start, Work, train
+from fedjax_ecgr.simulation.client import Report, Start, Work, all_finite, train
 from fedjax_ecgr.simulation.placement import Placement, map_reduce
 
 Array = jax.Array
@@ -93,12 +92,6 @@ class _Sums(NamedTuple):
     loss: Array
     drift: Array
     squared_norm: Array
-
-
-def init(model: Model, algorithm: Algorithm, num_clients: int, key: Array) -> State:
-    """Returns the state before the first round, its parameters drawn from `key`."""
-    params, stats = model.init(key)
-    return start_from(algorithm, num_clients, params, stats)
 
 
 def start_from(algorithm: Algorithm, num_clients: int, params: PyTree, stats: PyTree) -> State:
@@ -206,7 +199,7 @@ def run_round(
         update_variance=jnp.maximum(
             sums.squared_norm - optax.tree.norm(sums.update, squared=True), 0
         ),
-        finite=jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves((params, stats))]).all(),
+        finite=all_finite((params, stats)),
         clients=reports,
     )
     return state, info
