@@ -8,8 +8,9 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedjax_ecgr.models import convolution
-from fedjax_ecgr.models.convolution import LAYOUT, conv_general_dilated, tile_width
+from fedjax_ecgr.models import banded, winograd
+from fedjax_ecgr.models.banded import tile_width
+from fedjax_ecgr.models.convolution import LAYOUT, conv_general_dilated, conv_max_pool
 
 EDGE = st.tuples(st.integers(0, 2), st.integers(0, 2))
 
@@ -52,21 +53,91 @@ def assert_equals_lax(x, w, *args):
 )
 def test_equals_lax(batch, size, kernel, features, strides, padding, chunk_bytes):
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(banded, "CHUNK_BYTES", chunk_bytes)
         x, w = draw(0, (batch, *size, features[0]), (*kernel, *features))
         assert_equals_lax(x, w, strides, padding)
 
 
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 6),
+    size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    features=st.sampled_from([(16, 17), (20, 16)]),
+    padding=st.one_of(st.sampled_from(["SAME", "VALID"]), st.tuples(EDGE, EDGE)),
+    chunk_bytes=st.sampled_from([1, 2**16, 2**26]),
+)
+def test_many_channels_go_winograds_way_and_equal_lax(batch, size, features, padding, chunk_bytes):
+    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "FORWARD_BYTES", chunk_bytes)
+        patch.setattr(winograd, "BACKWARD_BYTES", chunk_bytes)
+        patch.setattr(banded, "convolve", None)
+        x, w = draw(0, (batch, *size, features[0]), (3, 3, *features))
+        assert_equals_lax(x, w, (1, 1), padding)
+
+
+def test_winograd_in_float32_loses_little_to_the_plain_sum():
+    x, w = draw(5, (8, 16, 16, 64), (3, 3, 64, 64))
+    assert x.dtype == jnp.float32
+    ours = conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT)
+    with jax.enable_x64(True):
+        x, w = (jnp.asarray(np.asarray(a, float)) for a in (x, w))
+        truth = jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT)
+    error = np.abs(np.asarray(ours, float) - np.asarray(truth))
+    assert error.max() < 2e-6 * np.abs(truth).max()
+
+
+def pool_of_lax(x, w, padding):
+    out = jax.lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=LAYOUT)
+    b, h, width, o = out.shape
+    return (
+        out[:, : h // 2 * 2, : width // 2 * 2].reshape(b, h // 2, 2, width // 2, 2, o).max((2, 4))
+    )
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 3),
+    size=st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    features=st.sampled_from([(1, 3), (3, 20), (16, 16)]),
+    padding=st.one_of(st.sampled_from(["SAME", "VALID"]), st.tuples(EDGE, EDGE)),
+    chunk_bytes=st.sampled_from([1, 4 * 2**20]),
+)
+def test_pooled_convolution_equals_pooling_of_laxs(
+    batch, size, kernel, features, padding, chunk_bytes
+):
+    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(banded, "CHUNK_BYTES", chunk_bytes)
+        x, w = draw(6, (batch, *size, features[0]), (*kernel, *features))
+        shape = jax.eval_shape(lambda x, w: pool_of_lax(x, w, padding), x, w).shape
+        g = jnp.cos(jnp.arange(np.prod(shape), dtype=x.dtype)).reshape(shape)
+
+        def both(x, w, g):
+            sides = []
+            for function in (conv_max_pool, pool_of_lax):
+                out, pull = jax.vjp(lambda x, w, f=function: f(x, w, padding), x, w)
+                sides.append((out, *pull(g)))
+            return sides
+
+        assert_equal(*jax.jit(both)(x, w, g))
+
+
+def test_pooled_convolution_sends_the_gradient_to_the_first_of_equals():
+    x, w = jnp.ones((1, 4, 4, 1)), jnp.ones((1, 1, 1, 2))
+    gradient = jax.grad(lambda x: conv_max_pool(x, w, "VALID").sum())(x)
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[2, 0, 2, 0], [0] * 4] * 2)
+
+
 @pytest.mark.parametrize("t", [1, 3, 7])
 def test_every_tile_width_gives_the_same(t, monkeypatch):
-    monkeypatch.setattr(convolution, "tile_width", lambda *_: t)
+    monkeypatch.setattr(banded, "tile_width", lambda *_: t)
     with jax.enable_x64(True):
         x, w = draw(1, (2, 6, 15, 2), (3, 4, 2, 3))
         assert_equals_lax(x, w, (1, 2), "SAME")
 
 
 def test_a_batch_that_the_chunks_do_not_divide(monkeypatch):
-    monkeypatch.setattr(convolution, "CHUNK_BYTES", 4096 * 8)
+    monkeypatch.setattr(banded, "CHUNK_BYTES", 4096 * 8)
     with jax.enable_x64(True):
         x, w = draw(2, (11, 8, 8, 4), (3, 3, 4, 5))
         program = jax.make_jaxpr(

@@ -16,9 +16,9 @@ from fedjax_ecgr.models.layers import (
     conv,
     conv_init,
     flatten,
-    max_pool,
 )
 from fedjax_ecgr.models.mlp import head, head_init
+from fedjax_ecgr.models.pooling import max_pool
 
 
 def bncnn(

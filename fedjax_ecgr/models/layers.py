@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_ecgr.models.base import Array, PyTree
-from fedjax_ecgr.models.convolution import LAYOUT, conv_general_dilated
+from fedjax_ecgr.models.convolution import LAYOUT, conv_general_dilated, conv_max_pool
 
 MOMENTUM = 0.1
 EPSILON = 1e-5
@@ -43,6 +43,15 @@ def conv(params: PyTree, inputs: Array, padding: str | Sequence[tuple[int, int]]
     outputs = conv_general_dilated(
         inputs, params["kernel"], (1, 1), padding, dimension_numbers=LAYOUT
     )
+    return outputs + params["bias"][None, None, None] if "bias" in params else outputs
+
+
+def conv_pool(params: PyTree, inputs: Array, padding: str | Sequence[tuple[int, int]]) -> Array:
+    """Convolves with stride 1 and max-pools 2 × 2 windows: [B, H, W, I] → [B, H' // 2, W' // 2, O].
+
+    A bias is added behind the pooling, with which it commutes: a quarter of the work.
+    """
+    outputs = conv_max_pool(inputs, params["kernel"], padding)
     return outputs + params["bias"][None, None, None] if "bias" in params else outputs
 
 
@@ -88,19 +97,6 @@ def batch_norm(
     return _normalize(params, mean, var, inputs), running
 
 
-def max_pool(inputs: Array) -> Array:
-    """Takes the maximum of every 2 × 2 window: [B, H, W, C] → [B, H // 2, W // 2, C].
-
-    An odd last row or column is dropped. As in PyTorch, the gradient goes to the first of a
-    window's largest values, in reading order.
-    """
-    batch, height, width, channels = inputs.shape
-    height, width = height // 2, width // 2
-    inputs = inputs[:, : 2 * height, : 2 * width]
-    # Pairs of columns side by side: one contiguous slice then takes the left or the right ones.
-    return _max_of_four(inputs.reshape(batch, height, 2, width, 2 * channels))
-
-
 def flatten(inputs: Array) -> Array:
     """Returns [B, ...] as [B, features]; an image in the order H, W, C."""
     return inputs.reshape(inputs.shape[0], -1)
@@ -126,34 +122,3 @@ def _normalize(params: PyTree, mean: Array, var: Array, inputs: Array) -> Array:
 
 def _mix(running: Array, batch: Array) -> Array:
     return (1 - MOMENTUM) * running + MOMENTUM * batch
-
-
-def _corners(pairs: Array) -> tuple[Array, Array, Array, Array]:
-    """Splits [B, H, 2, W, 2·C] into the four corners [B, H, W, C] of every window."""
-    c = pairs.shape[-1] // 2
-    top, bottom = pairs[:, :, 0], pairs[:, :, 1]
-    return top[..., :c], top[..., c:], bottom[..., :c], bottom[..., c:]
-
-
-# Autodiff's gradient of a maximum splits ties evenly, and of slices is a slow sum of padded arrays.
-@jax.custom_vjp
-def _max_of_four(pairs: Array) -> Array:
-    a, b, c, d = _corners(pairs)
-    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
-
-
-def _max_of_four_forward(pairs: Array) -> tuple[Array, tuple[Array, Array]]:
-    largest = _max_of_four(pairs)
-    return largest, (pairs, largest)
-
-
-def _max_of_four_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    pairs, largest = residuals
-    a, b, c, _ = (corner == largest for corner in _corners(pairs))
-    first = (a, b & ~a, c & ~(a | b), ~(a | b | c))
-    a, b, c, d = (jnp.where(chosen, gradient, jnp.zeros_like(gradient)) for chosen in first)
-    rows = [jnp.concatenate([a, b], axis=-1), jnp.concatenate([c, d], axis=-1)]
-    return (jnp.stack(rows, axis=2),)
-
-
-_max_of_four.defvjp(_max_of_four_forward, _max_of_four_backward)

@@ -1,0 +1,185 @@
+r"""3 × 3 convolutions with 2.25 times fewer multiplications (Winograd 1980; Lavin and Gray 2016).
+
+A 4 × 4 tile $d$ of the inputs gives a 2 × 2 tile of the outputs,
+
+$$y = A^\top \big[(G g G^\top) \odot (B^\top d B)\big] A,$$
+
+where $G g G^\top$ is the kernel and $B^\top d B$ the tile, transformed by sums and differences, and
+$\odot$ multiplies position by position. With channels, each of the 16 positions is one matrix
+product, [tiles, I] @ [I, O]: 16 multiplications for four outputs where the plain sum takes 36, and
+4 copies of the inputs in memory where windows of 3 × 3 are 9. The factors of $A$ and $B$ are 0 and
+±1 and those of $G$ are 0, ±½ and 1, so that float32 loses at most a bit: against float64, relative
+errors with 64 channels are 2.7e-7 for outputs and inputs' gradient and 5.0e-7 for the kernel's,
+where `banded` has 3.8e-7, 1.6e-7 and 2.8e-7.
+
+The gradient of the inputs is the same convolution of the outputs' gradient, with the kernel turned
+around; that of the kernel is $G^\top [\sum_{tiles} (B^\top d B)^\top (A\,\delta y\,A^\top)]\,G$.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fedjax_ecgr.models.base import Array
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+Tile = list[list[Array]]
+
+FORWARD_BYTES = 64 * 2**20
+BACKWARD_BYTES = 4 * 2**20
+"""Transformed inputs of a batch that take more are made and used a chunk of it at a time."""
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve(inputs: Array, kernel: Array, padding: Padding, precision: Any = None) -> Array:
+    """Convolves inputs [B, H, W, I] with a kernel [3, 3, I, O], stride 1, to [B, H', W', O]."""
+    weights = _both(_kernel, [list(row) for row in kernel])
+
+    def some(inputs: Array) -> Array:
+        padded, height, width = _even(inputs, padding)
+        products = _each(partial(jnp.matmul, precision=precision), _inputs(padded), weights)
+        return _interleaved(_both(_outputs, products))[:, :height, :width]
+
+    chunks = _chunks(inputs.shape, FORWARD_BYTES // inputs.dtype.itemsize)
+    if chunks == 1:
+        return some(inputs)
+    outputs = lax.map(some, _split(inputs, chunks))
+    return outputs.reshape(-1, *outputs.shape[2:])
+
+
+def _forward(
+    inputs: Array, kernel: Array, padding: Padding, precision: Any
+) -> tuple[Array, tuple[Array, Array]]:
+    return convolve(inputs, kernel, padding, precision), (inputs, kernel)
+
+
+def _backward(
+    padding: Padding, precision: Any, residuals: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    inputs, kernel = residuals
+    (top, bottom), (left, right) = padding
+    around = ((2 - top, 2 - bottom), (2 - left, 2 - right))
+    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    return (
+        convolve(gradient, turned, around, precision),
+        _kernel_gradient(inputs, gradient, padding, precision),
+    )
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _kernel_gradient(inputs: Array, gradient: Array, padding: Padding, precision: Any) -> Array:
+    def some(inputs: Array, gradient: Array) -> Tile:
+        padded, height, width = _even(inputs, padding)
+        gradient = _pad(gradient, ((0, height % 2), (0, width % 2)))
+        return _each(
+            lambda x, g: jnp.matmul(_rows(x).T, _rows(g), precision=precision),
+            _inputs(padded),
+            _both(_gradients, _pairs(gradient)),
+        )
+
+    def step(total: Tile, chunk: tuple[Array, Array]) -> tuple[Tile, None]:
+        return _each(jnp.add, total, some(*chunk)), None
+
+    features = inputs.shape[3], gradient.shape[3]
+    chunks = _chunks((*inputs.shape[:3], max(features)), BACKWARD_BYTES // inputs.dtype.itemsize)
+    zeros = [[jnp.zeros(features, inputs.dtype)] * 4] * 4
+    total, _ = lax.scan(step, zeros, (_split(inputs, chunks), _split(gradient, chunks)))
+    return jnp.stack([jnp.stack(row) for row in _both(_kernel_gradients, total)])
+
+
+# One-dimensional transforms: of inputs Bᵀ, of the kernel G, of the outputs Aᵀ; and for gradients A
+# and Gᵀ.
+
+
+def _inputs_of(d: Sequence[Array]) -> list[Array]:
+    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def _kernel(g: Sequence[Array]) -> list[Array]:
+    return [g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]]
+
+
+def _outputs(m: Sequence[Array]) -> list[Array]:
+    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+def _gradients(y: Sequence[Array]) -> list[Array]:
+    return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
+
+
+def _kernel_gradients(u: Sequence[Array]) -> list[Array]:
+    half = (u[1] + u[2]) / 2
+    return [u[0] + half, (u[1] - u[2]) / 2, half + u[3]]
+
+
+def _both(transform: Callable[[Sequence[Array]], list[Array]], tile: Tile) -> Tile:
+    """Applies a one-dimensional transform along the columns and then the rows of a tile."""
+    rows = zip(*[transform(column) for column in zip(*tile, strict=True)], strict=True)
+    return [transform(row) for row in rows]
+
+
+def _each(function: Callable[[Array, Array], Array], a: Tile, b: Tile) -> Tile:
+    """Applies a function position by position."""
+    return [[function(x, y) for x, y in zip(*rows, strict=True)] for rows in zip(a, b, strict=True)]
+
+
+def _inputs(padded: Array) -> Tile:
+    """Returns the transformed tiles of [B, 2h + 2, 2w + 2, I]: 4 × 4 arrays [B, h, w, I]."""
+    quarters = _pairs(padded)
+    h, w = quarters[0][0].shape[1] - 1, quarters[0][0].shape[2] - 1
+    tile = [
+        [quarters[i % 2][j % 2][:, i // 2 : i // 2 + h, j // 2 : j // 2 + w] for j in range(4)]
+        for i in range(4)
+    ]
+    return _both(_inputs_of, tile)
+
+
+def _pairs(x: Array) -> Tile:
+    """Splits [B, 2h, 2w, C] into the 2 × 2 positions of its tiles, each [B, h, w, C]."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return [[x[:, :, i, :, j] for j in range(2)] for i in range(2)]
+
+
+def _interleaved(tile: Tile) -> Array:
+    """Puts what `_pairs` splits together again."""
+    batch, h, w, channels = tile[0][0].shape
+    return jnp.stack([jnp.stack(row, axis=3) for row in tile], axis=2).reshape(
+        batch, 2 * h, 2 * w, channels
+    )
+
+
+def _even(inputs: Array, padding: Padding) -> tuple[Array, int, int]:
+    """Pads, with one row or column more where the outputs' number is odd; returns that, H', W'."""
+    (top, bottom), (left, right) = padding
+    height, width = inputs.shape[1] + top + bottom - 2, inputs.shape[2] + left + right - 2
+    edges = ((top, bottom + height % 2), (left, right + width % 2))
+    return _pad(inputs, edges), height, width
+
+
+def _chunks(shape: Sequence[int], limit: int) -> int:
+    """Returns in how many equal parts of the batch a transform has at most `limit` entries each."""
+    batch, entries = shape[0], 4 * math.prod(shape)
+    divisors = (n for n in range(1, batch + 1) if batch % n == 0)
+    return next(n for n in divisors if n == batch or entries <= n * limit)
+
+
+def _split(x: Array, chunks: int) -> Array:
+    return x.reshape(chunks, -1, *x.shape[1:])
+
+
+def _rows(x: Array) -> Array:
+    # A product contracts one axis as it stands; for several, XLA transposes a copy first.
+    return x.reshape(-1, x.shape[-1])
+
+
+def _pad(x: Array, edges: Padding) -> Array:
+    zero = jnp.zeros((), x.dtype)
+    return lax.pad(x, zero, [(0, 0, 0), *((*edge, 0) for edge in edges), (0, 0, 0)])
