@@ -16,7 +16,6 @@ The gradient of the inputs is the same convolution of the outputs' gradient, wit
 around; that of the kernel is $G^\top [\sum_{tiles} (B^\top d B)^\top (A\,\delta y\,A^\top)]\,G$.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -31,8 +30,10 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 Tile = list[list[Array]]
 
 FORWARD_BYTES = 64 * 2**20
-BACKWARD_BYTES = 4 * 2**20
 """Transformed inputs of a batch that take more are made and used a chunk of it at a time."""
+
+BACKWARD_BYTES = 13 * 2**20
+"""The same for transformed inputs and outputs' gradients together, which are read again at once."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -45,7 +46,7 @@ def convolve(inputs: Array, kernel: Array, padding: Padding, precision: Any = No
         products = _each(partial(jnp.matmul, precision=precision), _inputs(padded), weights)
         return _interleaved(_both(_outputs, products))[:, :height, :width]
 
-    chunks = _chunks(inputs.shape, FORWARD_BYTES // inputs.dtype.itemsize)
+    chunks = _chunks(inputs.shape[0], inputs.nbytes, FORWARD_BYTES)
     if chunks == 1:
         return some(inputs)
     outputs = lax.map(some, _split(inputs, chunks))
@@ -87,10 +88,12 @@ def _kernel_gradient(inputs: Array, gradient: Array, padding: Padding, precision
     def step(total: Tile, chunk: tuple[Array, Array]) -> tuple[Tile, None]:
         return _each(jnp.add, total, some(*chunk)), None
 
-    features = inputs.shape[3], gradient.shape[3]
-    chunks = _chunks((*inputs.shape[:3], max(features)), BACKWARD_BYTES // inputs.dtype.itemsize)
-    zeros = [[jnp.zeros(features, inputs.dtype)] * 4] * 4
-    total, _ = lax.scan(step, zeros, (_split(inputs, chunks), _split(gradient, chunks)))
+    chunks = _chunks(inputs.shape[0], inputs.nbytes + gradient.nbytes, BACKWARD_BYTES)
+    if chunks == 1:
+        total = some(inputs, gradient)
+    else:
+        zeros = [[jnp.zeros((inputs.shape[3], gradient.shape[3]), inputs.dtype)] * 4] * 4
+        total, _ = lax.scan(step, zeros, (_split(inputs, chunks), _split(gradient, chunks)))
     return jnp.stack([jnp.stack(row) for row in _both(_kernel_gradients, total)])
 
 
@@ -164,11 +167,10 @@ def _even(inputs: Array, padding: Padding) -> tuple[Array, int, int]:
     return _pad(inputs, edges), height, width
 
 
-def _chunks(shape: Sequence[int], limit: int) -> int:
-    """Returns in how many equal parts of the batch a transform has at most `limit` entries each."""
-    batch, entries = shape[0], 4 * math.prod(shape)
+def _chunks(batch: int, size: int, limit: int) -> int:
+    """Returns in how many equal parts of the batch the transforms, 4·size, are within the limit."""
     divisors = (n for n in range(1, batch + 1) if batch % n == 0)
-    return next(n for n in divisors if n == batch or entries <= n * limit)
+    return next(n for n in divisors if n == batch or 4 * size <= n * limit)
 
 
 def _split(x: Array, chunks: int) -> Array:
