@@ -21,10 +21,11 @@ from rich.table import Table
 
 from fedjax_ecgr import check, runs
 from fedjax_ecgr.check import InputError
-from fedjax_ecgr.regulators.ecgr import RULES
+from fedjax_ecgr.regulators.ecgr import RULES, STORAGES
 from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, Choice, RunConfig, options_of
 from fedjax_ecgr.runs.parameters import Parameter, descriptions, first_line, parameters
 from fedjax_ecgr.simulation import DivergedError, Progress
+from fedjax_ecgr.simulation.memory import gib
 from fedjax_ecgr.simulation.placement import KINDS
 
 PANELS = {
@@ -105,6 +106,9 @@ def run(given: dict[str, Any]) -> int:
     folder = runs.refuse_existing(out or Path("runs") / _run_name(config))
     built = runs.build(config)
     print(f"placement: {built.placement} ({jax.default_backend()})")
+    if config.memory_budget is not None:
+        foretold = built.memory().peak(built.placement.chunk_size)
+        print(f"memory: {gib(foretold)} predicted at the peak, of {config.memory_budget:g} GiB")
     done = 0
     with _progress_bar() as bar:
         task = bar.add_task("compiling", total=config.rounds, status="")
@@ -327,6 +331,8 @@ def _known() -> Iterator[tuple[str, str, str]]:
             yield kind, name, first_line(factory).removeprefix("Returns ")
     for name, rule in RULES.items():
         yield "rule", name, f"convergent are {rule.__doc__}"
+    for name, text in STORAGES.items():
+        yield "storage", name, text
     for name, text in KINDS.items():
         yield "placement", name, text
     for name, text in PRECISIONS.items():

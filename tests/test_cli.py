@@ -11,7 +11,7 @@ import pytest
 from fedjax_ecgr import runs
 from fedjax_ecgr.cli import flags, main
 from fedjax_ecgr.data.datasets import DATASETS
-from fedjax_ecgr.regulators.ecgr import RULES
+from fedjax_ecgr.regulators.ecgr import RULES, STORAGES
 from fedjax_ecgr.runs import config
 from fedjax_ecgr.runs.config import LISTINGS, Choice, RunConfig, options_of
 from fedjax_ecgr.runs.parameters import parameters
@@ -55,6 +55,15 @@ def refused(capsys, *arguments) -> str:
         ),
         (["--regulator", "ecgr", "--beta", "-0.1"], "beta: -0.1 is not allowed"),
         (["--regulator", "ecgr", "--beta", "nan"], "beta: nan is not allowed"),
+        (
+            ["--regulator", "ecgr", "--storage", "ful"],
+            "storage: unknown 'ful', did you mean 'full'?",
+        ),
+        (["--regulator", "ecgr", "--sketch-size", "0"], "sketch_size: 0 is not allowed"),
+        (["--storage", "full"], "storage: 'full' is not allowed with regulator identity"),
+        (["--memory-budget", "0"], "memory_budget: 0.0 is not allowed, it must be in (0, inf)"),
+        (["--memory-budget", "2GiB"], "memory_budget: '2GiB' is not allowed, it must be a number"),
+        ([*QUICK, "--memory-budget", "1e-4"], "memory_budget: 0.0001 GiB is not allowed, "),
         (
             ["--regulator", "ecgr", "--select-ratio", "0"],
             "select_ratio: 0.0 is not allowed, it must be in (0, 1]",
@@ -156,8 +165,10 @@ def test_a_file_of_arrays_is_a_dataset(monkeypatch):
 
 
 def test_a_run_that_diverges_is_one_line_and_is_kept(capsys):
-    assert main(["run", *QUICK, "--learning-rate", "1e38", "--out", "run"]) == 3
+    sized = ["--memory-budget", "0.5"]
+    assert main(["run", *QUICK, *sized, "--learning-rate", "1e38", "--out", "run"]) == 3
     output = capsys.readouterr()
+    assert " GiB predicted at the peak, of 0.5 GiB\n" in output.out
     assert output.err.startswith("error: diverged to NaN or Inf in round ")
     assert output.err.count("\n") == 1
     assert runs.load("run").summary["status"] == "diverged"
@@ -208,7 +219,7 @@ def test_the_list_names_everything(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["list"]) == 0
     words = capsys.readouterr().out.split()
-    for listing in (*LISTINGS.values(), RULES):
+    for listing in (*LISTINGS.values(), RULES, STORAGES):
         assert set(listing) <= set(words)
 
 

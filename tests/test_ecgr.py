@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.regulators import REGULATORS
-from fedjax_ecgr.regulators.ecgr import RULES
+from fedjax_ecgr.regulators.ecgr import _COLUMNS, RULES, STORAGES
+from fedjax_ecgr.regulators.sketch import draw_flips, sketch
 from tests import plain
 
+REGULATORS_TO_TEST = {
+    **{name: factory() for name, factory in REGULATORS.items()},
+    **{f"ecgr, {storage}": fx.ecgr(storage=storage, sketch_size=5) for storage in STORAGES},
+}
 reaggregate = jax.jit(fx.reaggregate, static_argnames="rule")
 
 
@@ -39,8 +44,13 @@ def per_step(regulator, deltas, max_steps, active=None):
     def step(state, x):
         return regulator.update(x[0], state, x[1]), None
 
-    state = regulator.init(as_tree(deltas[0]), max_steps)
-    state, _ = jax.lax.scan(step, state, (as_tree(deltas), active))
+    def again(state, x):
+        return regulator.replay.update(x[0], state, x[1]), None
+
+    params, steps = as_tree(deltas[0]), (as_tree(deltas), active)
+    state, _ = jax.lax.scan(step, regulator.init(params, max_steps), steps)
+    if regulator.replay is not None:
+        state, _ = jax.lax.scan(again, regulator.replay.init(params, state), steps)
     return regulator.finalize(state)
 
 
@@ -96,10 +106,96 @@ def test_masked_steps_never_count(rule, x64):
     np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-12)
 
 
-def test_no_step_gives_a_zero_update():
-    for regulator in (fx.ecgr(), fx.identity()):
-        update, _ = regulator.finalize(regulator.init({"w": jnp.ones(3)}, 4))
-        assert update["w"].tolist() == [0, 0, 0]
+@pytest.mark.parametrize("regulator", REGULATORS_TO_TEST, ids=str)
+def test_no_step_gives_a_zero_update(regulator):
+    update, _ = per_step(REGULATORS_TO_TEST[regulator], np.ones((2, 5)), 4, jnp.zeros(2, bool))
+    assert flatten(update).tolist() == [0] * 5
+
+
+# Storages: what is kept of the deltas in place of all of them.
+
+
+def to_bfloat16(deltas):
+    """Rounded by NumPy, to the nearest, ties to even."""
+    return deltas.astype(jnp.bfloat16).astype(deltas.dtype)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_bfloat16_is_the_method_on_rounded_deltas(rule, x64):
+    deltas = draw(6, 9, seed=1) * np.logspace(-12, 9, 6)[:, None] ** 0.2
+    update, info = per_step(fx.ecgr(0.3, 0.5, rule, storage="bfloat16"), deltas, max_steps=8)
+    expected, convergent = plain.ecgr(to_bfloat16(deltas), 0.3, 0.5, rule)
+    assert [int(i) for i in info.selection.order if i >= 0] == convergent
+    np.testing.assert_allclose(flatten(update), expected, rtol=1e-12)
+    exact, same = plain.ecgr(deltas, 0.3, 0.5, rule)
+    assert same == convergent
+    assert np.linalg.norm(expected - exact) < 2**-8 * np.linalg.norm(exact)
+
+
+def test_bfloat16_accumulates_in_the_parameters_type():
+    """A thousand equal steps: a running sum in bfloat16 would stop growing at 256."""
+    deltas = np.ones((1000, 5), np.float32)
+    update, info = per_step(fx.ecgr(0.2, 0.5, storage="bfloat16"), deltas, 1000)
+    np.testing.assert_allclose(flatten(update), 1000, rtol=1e-6)
+    assert info.selection.chosen.sum() == 500
+
+
+@pytest.mark.parametrize("size", [9, 1000])
+@pytest.mark.parametrize("rule", RULES)
+def test_replay_with_sketches_of_all_parameters_is_exact(rule, size, x64):
+    deltas = draw(7, 9, seed=2)
+    mask = np.array([True, False, True, True, False, True, True])
+    regulator = fx.ecgr(0.2, 0.5, rule, storage="replay", sketch_size=size)
+    update, info = per_step(regulator, deltas, 8, active=jnp.asarray(mask))
+    expected, convergent = plain.ecgr(deltas[mask], 0.2, 0.5, rule)
+    np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-12)
+    assert [int(i) for i in info.selection.order if i >= 0] == convergent
+    assert info.num_steps == 5
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_replay_adds_up_exactly_what_was_selected(rule, x64):
+    """Whatever a small sketch selects, blend and length are those of that selection."""
+    regulator = fx.ecgr(0.3, 0.5, rule, storage="replay", sketch_size=4)
+    cases = draw(20 * 6, 41, seed=7).reshape(20, 6, 41)
+    updates, info = jax.vmap(lambda deltas: per_step(regulator, deltas, 6))(jnp.asarray(cases))
+    for i, (deltas, chosen) in enumerate(zip(cases, info.selection.chosen, strict=True)):
+        assert chosen.sum() == 3
+        if rule == "smallest_norm":  # the lengths are kept exactly
+            assert set(np.flatnonzero(chosen)) == set(plain.select(deltas, 3, rule))
+        blend = np.where(chosen, 1, 0.3) @ deltas
+        expected = blend * np.linalg.norm(deltas.sum(axis=0)) / np.linalg.norm(blend)
+        update = flatten(jax.tree.map(lambda x, i=i: x[i], updates))
+        np.testing.assert_allclose(update, expected, rtol=0, atol=1e-12)
+
+
+def test_sketches_keep_inner_products_on_average(x64):
+    """Over the signs: unbiased, with the variance of the pairs of entries that share a bucket."""
+    rng, length, size, draws = np.random.default_rng(0), 40, 7, 4000
+    x, y = rng.normal(size=(2, length))
+
+    def product(key):
+        flips = draw_flips(key, length)
+        a, b = (sketch(flips, size, jnp.asarray(v)) for v in (x, y))
+        return a @ b
+
+    products = jax.vmap(product)(jax.random.split(jax.random.key(0), draws))
+    share = (np.subtract.outer(np.arange(length), np.arange(length)) % size == 0).astype(float)
+    np.fill_diagonal(share, 0)
+    variance = x**2 @ share @ y**2 + (x * y) @ share @ (x * y)
+    assert abs(products.mean() - x @ y) < 4 * np.sqrt(variance / draws)
+    np.testing.assert_allclose(products.var(), variance, rtol=0.1)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_rows_longer_than_a_matrix_product_takes(storage, x64):
+    deltas = draw(4, 2 * _COLUMNS + 7, seed=6)
+    regulator = fx.ecgr(0.2, 0.5, storage=storage, sketch_size=10**6)
+    update, info = per_step(regulator, deltas, 5)
+    kept = to_bfloat16(deltas) if storage == "bfloat16" else deltas
+    expected, convergent = plain.ecgr(kept, 0.2, 0.5)
+    np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-9)
+    assert [int(i) for i in info.selection.order if i >= 0] == convergent
 
 
 @pytest.mark.parametrize(
@@ -187,6 +283,20 @@ def test_finite_deltas_never_give_nan_or_inf(deltas, dtype):
                 assert np.isfinite(info.cosine)
 
 
+@pytest.mark.parametrize("storage", ["bfloat16", "replay"])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_no_storage_lets_squares_vanish_or_overflow(storage, scale):
+    deltas = draw(5, 5, seed=4)
+    regulator = fx.ecgr(0.2, 0.5, storage=storage, sketch_size=5)
+    update, _ = per_step(regulator, (deltas * scale).astype(np.float32), 5)
+    expected, _ = plain.ecgr(deltas, 0.2, 0.5)
+    np.testing.assert_allclose(flatten(update).astype(float) / scale, expected, atol=0.02)
+    far = np.array([[3e38, 1e38, 1e-38, 0, 1], [3e38, -1e38, 0, 0, 1]], np.float32)
+    update, info = per_step(regulator, far, 2)
+    assert np.isfinite(flatten(update)).all()
+    assert np.isfinite(info.cosine)
+
+
 def test_a_blend_that_vanishes_falls_back_to_the_plain_sum():
     deltas = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 5.0], [3.0, 1.0]])
     update, info = fx.reaggregate(deltas, beta=0.0, select_ratio=0.5)
@@ -226,15 +336,19 @@ def test_select_takes_a_traced_number_and_caps_it():
     assert chosen(9).tolist() == [True] * 4
 
 
-@pytest.mark.parametrize("name", REGULATORS)
+@pytest.mark.parametrize("name", REGULATORS_TO_TEST)
 def test_every_regulator_keeps_the_contract(name):
-    regulator = REGULATORS[name]()
-    assert regulator.name == name
+    regulator = REGULATORS_TO_TEST[name]
+    assert regulator.name == name.split(",")[0]
     assert isinstance(regulator, fx.Regulator)
     params = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
     state = regulator.init(params, 5, dict(regulator.hyperparameters))
     stepped = regulator.update(params, state, jnp.asarray(False))
     assert jax.tree.structure(stepped) == jax.tree.structure(state)
+    if regulator.replay is not None:
+        state = regulator.replay.init(params, stepped)
+        stepped = regulator.replay.update(params, state, jnp.asarray(False))
+        assert jax.tree.structure(stepped) == jax.tree.structure(state)
     update, info = regulator.finalize(stepped)
     assert jax.tree.map(jnp.shape, update) == jax.tree.map(jnp.shape, params)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(info))
@@ -248,6 +362,8 @@ def test_every_regulator_keeps_the_contract(name):
         ({"beta": float("nan")}, "beta: nan is not allowed, it must be in [0, 1]"),
         ({"select_ratio": 0}, "select_ratio: 0 is not allowed, it must be in (0, 1]"),
         ({"select_ratio": 1.1}, "select_ratio: 1.1 is not allowed, it must be in (0, 1]"),
+        ({"storage": "float16"}, "storage: unknown 'float16', did you mean 'bfloat16'?"),
+        ({"sketch_size": 0}, "sketch_size: 0 is not allowed, it must be a whole number at least 1"),
         ({"rule": "greedi"}, "rule: unknown 'greedi', did you mean 'greedy'?"),
     ],
 )
@@ -256,5 +372,7 @@ def test_bad_numbers_are_named(options, said):
         fx.ecgr(**options)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+    if options.keys() & {"storage", "sketch_size"}:
+        return
     with pytest.raises(fx.InputError):
         fx.reaggregate(jnp.ones((2, 2)), **{"beta": 0.2, "select_ratio": 0.5, **options})

@@ -107,6 +107,77 @@ def test_every_placement_is_the_plain_loop(name, regulated, placement, x64):
     assert np.abs(np.asarray(flat) - moved).max() > 1e-3  # it did train
 
 
+@pytest.mark.parametrize(
+    ("name", "placement"),
+    [("fedavg", "devices, chunks"), ("fedprox", "vmap"), ("fednova", "scan"), ("scaffold", "vmap")],
+)
+def test_replay_with_whole_sketches_is_the_plain_loop(name, placement, x64):
+    """The second pass takes the first's steps, ragged clients and all: to 1e-9."""
+    rounds, cohort = 3, 4
+    regulator = fx.ecgr(storage="replay", sketch_size=(FEATURES + 1) * CLASSES)
+    built = fx.simulation(
+        method(name, True, regulator=regulator),
+        model(),
+        federation(),
+        cohort_size=cohort,
+        batch_size=BATCH,
+        local_epochs=EPOCHS,
+        **PLACEMENTS[placement],
+    )
+    _, state, _ = after(built, rounds)
+    expected, _ = in_plain_loops(name, True, rounds, cohort)
+    flat, _ = jax.flatten_util.ravel_pytree(state.params)
+    assert np.abs(np.asarray(flat) - expected.w).max() < 1e-9
+    if name == "scaffold":
+        control, _ = jax.flatten_util.ravel_pytree(state.server)
+        assert np.abs(np.asarray(control) - expected.c).max() < 1e-9
+
+
+def test_a_replay_sees_the_same_steps_again():
+    """Batches, keys (dropout), momentum and statistics: each delta is there twice."""
+
+    def init(params, max_steps, hyperparameters=None):
+        return jnp.zeros((max_steps, params["w"].size)), jnp.zeros((), jnp.int32)
+
+    def update(delta, state, active=True):
+        rows, taken = state
+        row = jnp.where(active, delta["w"], 0)
+        return rows.at[taken].add(row), taken + jnp.asarray(active, jnp.int32)
+
+    def again(delta, state, active=True):
+        first, second = state
+        return first, update(delta, second, active)
+
+    def finalize(state):
+        (first, steps), (second, repeated) = state
+        return {"w": second.sum(axis=0)}, (first, second, steps, repeated)
+
+    twice = fx.regulators.Replay(lambda params, state: (state, init(params, len(state[0]))), again)
+    regulator = fx.Regulator("twice", {}, init, update, finalize, twice)
+
+    def apply(params, stats, inputs, *, mask, train, key):
+        kept = jax.random.bernoulli(key, 0.5, inputs.shape) & mask[:, None]
+        seen = stats["seen"] + jnp.where(kept, inputs, 0).sum(axis=0)
+        outputs = jnp.where(kept, inputs, 0) * params["w"][None] + seen[None]
+        return outputs, {"seen": seen} if train else stats
+
+    first = {"w": jnp.ones(FEATURES)}, {"seen": jnp.zeros(FEATURES)}
+    net = Model("forgetful", lambda key: first, apply)
+
+    def end(regulator):
+        algorithm = fx.scaffold(regulator=regulator, learning_rate=0.01)
+        options = {"batch_size": BATCH, "local_epochs": EPOCHS, **PLACEMENTS["vmap"]}
+        return after(fx.simulation(algorithm, net, federation(), **options), 2)[1:]
+
+    state, infos = end(regulator)
+    rows, replayed, steps, repeated = infos.clients.regulator
+    assert steps.tolist() == repeated.tolist() == infos.clients.num_steps.tolist()
+    assert np.abs(rows).max() > 1e-2
+    np.testing.assert_allclose(rows, replayed, rtol=1e-5, atol=1e-6)
+    once, _ = end(fx.identity())
+    assert largest_difference(state, once) < 1e-4
+
+
 @cache
 def in_plain_loops(name, regulated, rounds, cohort_size):
     data, net = federation(), model()

@@ -63,7 +63,13 @@ def test_a_configuration_holds_every_option_of_its_choices():
     for kind in LISTINGS:
         choice = getattr(SMALL, kind)
         assert list(choice.options) == list(options_of(kind, choice.name))
-    assert SMALL.regulator.options == {"beta": 0.1, "select_ratio": 0.5, "rule": "greedy"}
+    assert SMALL.regulator.options == {
+        "beta": 0.1,
+        "select_ratio": 0.5,
+        "rule": "greedy",
+        "storage": "full",
+        "sketch_size": 1024,
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fedjax_ecgr.regulators.base import Regulator
+from fedjax_ecgr.regulators.base import Regulator, Replay
 from fedjax_ecgr.regulators.ecgr import ECGRInfo, Selection, ecgr, reaggregate, select
 from fedjax_ecgr.regulators.identity import identity
 
@@ -15,6 +15,7 @@ __all__ = [
     "REGULATORS",
     "ECGRInfo",
     "Regulator",
+    "Replay",
     "Selection",
     "ecgr",
     "identity",

@@ -7,9 +7,13 @@ $$d_\lambda = w_{\lambda-1} - w_\lambda$$
 of the trainable parameters, what the step really moved, so that momentum, proximal terms and
 control variates are in it. After the last step it says what the client uploads in place of
 $\sum_\lambda d_\lambda$. Any regulator works under any algorithm.
+
+One that cannot say so without all deltas, and will not keep them, asks for the local steps a second
+time (`Regulator.replay`): the first pass keeps what a decision takes, the second, over the same
+steps, adds up what was decided.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -56,8 +60,26 @@ class Finalize(Protocol):
         ...
 
 
+class Replay(NamedTuple):
+    """A second pass over a client's local steps: computation in place of memory.
+
+    Both passes take the same steps: the same first parameters, statistics and optimiser, the same
+    batches and keys, and so the same deltas, to the rounding that a compiler may choose anew in
+    each loop. It doubles the computation of the local steps. Whatever else comes of a client's
+    round (its end point, loss, statistics) is the second pass's, so that all of it fits together.
+
+    Attributes:
+      init: `(params, state) -> state`: from the state after the first pass the one before the
+        second; the parameters are those of `Regulator.init`.
+      update: `(delta, state, active=True) -> state`, called in every local step of the second pass.
+    """
+
+    init: Callable[[PyTree, PyTree], PyTree]
+    update: Update
+
+
 class Regulator(NamedTuple):
-    """A regulator as three pure functions.
+    """A regulator as pure functions: `init`, `update` a step, perhaps a replay, `finalize`.
 
     Attributes:
       name: what reports call it.
@@ -65,7 +87,8 @@ class Regulator(NamedTuple):
       init: `(params, max_steps, hyperparameters=None) -> state`.
       update: `(delta, state, active=True) -> state`, called in every local step inside the
         compiled loop.
-      finalize: `state -> (update, info)`.
+      finalize: `state -> (update, info)`, of the state after the last pass.
+      replay: a second pass between `update` and `finalize`, or None.
     """
 
     name: str
@@ -73,3 +96,4 @@ class Regulator(NamedTuple):
     init: Init
     update: Update
     finalize: Finalize
+    replay: Replay | None = None

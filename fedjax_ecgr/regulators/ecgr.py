@@ -23,7 +23,14 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_ecgr import check
-from fedjax_ecgr.regulators.base import Array, PyTree, Regulator
+from fedjax_ecgr.regulators.base import Array, PyTree, Regulator, Replay
+from fedjax_ecgr.regulators.sketch import draw_flips, sketch
+
+# The bits of a bfloat16. XLA has no loops over that type itself on a CPU: it widens all rows.
+_BITS = jnp.dtype(jnp.uint16)
+# Columns of the rows that a matrix product takes at once. On a CPU it copies what it is given: one
+# product of all was twice as slow, and took as much memory again as the rows.
+_COLUMNS = 2**14
 
 
 class Selection(NamedTuple):
@@ -187,11 +194,12 @@ def reaggregate(
     steps = jax.tree.leaves(deltas)[0].shape[0]
     mask = jnp.ones(steps, bool) if mask is None else jnp.asarray(mask)
     rows, units = jax.vmap(_in_units)(deltas, mask)
-    return _blend(rows, units, mask, beta, select_ratio, rule)
+    plan = _plan(_gram(rows, units.dtype), units, mask, beta, select_ratio, rule)
+    return _rescaled(plan, *_summed(plan, rows, units, mask))
 
 
 class _State(NamedTuple):
-    """Deltas so far: `rows[λ] * units[λ]` is d_λ, zero from `num_steps` on."""
+    """Steps so far: of d_λ / units[λ], `rows[λ]` keeps something; zero from `num_steps` on."""
 
     rows: PyTree
     units: Array
@@ -199,21 +207,80 @@ class _State(NamedTuple):
     hyperparameters: Mapping[str, Array]
 
 
-def ecgr(
-    beta: Array | float = 0.2, select_ratio: Array | float = 0.5, rule: str = "greedy"
-) -> Regulator:
-    """Returns ECGR as a regulator, applied per local step (arXiv 2601.03584).
+class _Sketched(NamedTuple):
+    """What a replay keeps of each step, sketch [τ, m] and ‖row‖² [τ], and the sketches' signs."""
 
-    `update` stores the step's delta, `finalize` re-aggregates: the same result as `reaggregate` on
-    the stacked deltas. A client in flight holds `max_steps` copies of the parameters.
+    steps: _State
+    flips: Array
+
+
+class _Plan(NamedTuple):
+    """What a Gram matrix decides: steps 1 and 2.
+
+    Attributes:
+      selection: the convergent steps.
+      num_steps: τ.
+      weights: [τ], 1 for convergent and β for exploratory steps.
+      unit: the largest of the steps' units; sums are over it.
+      noise: a blend no longer than this is rounding.
+    """
+
+    selection: Selection
+    num_steps: Array
+    weights: Array
+    unit: Array
+    noise: Array
+
+
+class _Sums(NamedTuple):
+    """The second pass of a replay: `Σ d` and `u` over the plan's unit, steps counted so far."""
+
+    plan: _Plan
+    total: PyTree
+    blended: PyTree
+    num_steps: Array
+
+
+STORAGES = {
+    "full": "each delta as it is: exact",
+    "bfloat16": "each delta rounded to bfloat16: half the memory, entries off by up to 0.2 %",
+    "replay": "sketches, then the same local steps again: little memory, twice the computation",
+}
+"""What a client in flight keeps of its step deltas."""
+
+
+def ecgr(
+    beta: Array | float = 0.2,
+    select_ratio: Array | float = 0.5,
+    rule: str = "greedy",
+    storage: str = "full",
+    sketch_size: int = 1024,
+) -> Regulator:
+    r"""Returns ECGR as a regulator, applied per local step (arXiv 2601.03584).
+
+    `update` stores something of the step's delta, `finalize` re-aggregates. With P parameters and
+    room for τ steps (those of the federation's largest client), a client in flight holds
+
+    - `full`: τ P numbers; the same result as `reaggregate` on the stacked deltas.
+    - `bfloat16`: half the bytes of float32. Each entry is rounded to 8 significant bits; G and the
+      sums are accumulated in the parameters' type, so the result is that of `reaggregate` on the
+      rounded deltas.
+    - `replay`: m τ + 2 P numbers, m the sketch size, and a byte for each parameter. G's diagonal is
+      exact, the rest is estimated from sketches, unbiased, with a standard deviation of about
+      $\sqrt{2/m}$ times the two lengths or less: steps with nearly the same score may swap. The
+      local steps then run again, at twice the computation, to add up what was selected; so blend
+      and length are exact for that selection. `smallest_norm`, or m ≥ P, is exact altogether.
 
     Args:
       beta: β in [0, 1], the weight of the exploratory steps; 1 gives back the plain update.
       select_ratio: ρ in (0, 1], the share of convergent steps; 1 gives back the plain update.
       rule: how convergent steps are chosen: greedy, smallest_norm, nearest_mean or cosine_mean.
+      storage: what a client keeps of its step deltas: full, bfloat16 (half the memory) or replay
+        (memory for the sketches alone, at twice the computation).
+      sketch_size: m, numbers kept of each delta by `replay`; more selects more like the exact rule.
 
     Raises:
-      InputError: if β, ρ or the rule is not allowed.
+      InputError: if β, ρ, the rule, the storage or the size is not allowed.
 
     Example:
       >>> regulator = ecgr(beta=0.0, select_ratio=0.7)
@@ -225,33 +292,120 @@ def ecgr(
       [0.0, 3.0414]
     """
     _check(beta, select_ratio, rule)
+    check.known("storage", storage, STORAGES)
+    check.count("sketch_size", sketch_size)
     own = {"beta": beta, "select_ratio": select_ratio}
+    if storage == "replay":
+        return _replaying(own, rule, sketch_size)
 
     def init(
         params: PyTree, max_steps: int, hyperparameters: Mapping[str, Any] | None = None
     ) -> _State:
-        dtype = jnp.result_type(*jax.tree.leaves(params))
-        rows = jax.tree.map(lambda p: jnp.zeros((max_steps, *p.shape), p.dtype), params)
+        def rows(p: Array) -> Array:
+            return jnp.zeros((max_steps, *p.shape), _BITS if storage == "bfloat16" else p.dtype)
+
         numbers = own if hyperparameters is None else hyperparameters
-        numbers = {name: jnp.asarray(value, dtype) for name, value in numbers.items()}
-        return _State(rows, jnp.zeros(max_steps, dtype), jnp.zeros((), jnp.int32), numbers)
+        return _start(jax.tree.map(rows, params), params, max_steps, numbers)
+
+    def update(delta: PyTree, state: _State, active: Array | bool = True) -> _State:
+        return _store(state, *_in_units(delta, active), active)
 
     def finalize(state: _State) -> tuple[PyTree, ECGRInfo]:
-        mask = jnp.arange(state.units.shape[0], dtype=jnp.int32) < state.num_steps
-        return _blend(state.rows, state.units, mask, rule=rule, **state.hyperparameters)
+        plan = _planned(_gram(state.rows, state.units.dtype), state, rule)
+        return _rescaled(plan, *_summed(plan, state.rows, state.units, _mask(state)))
 
-    return Regulator("ecgr", own, init, _store, finalize)
+    return Regulator("ecgr", own, init, update, finalize)
 
 
-def _store(delta: PyTree, state: _State, active: Array | bool = True) -> _State:
+def _replaying(own: Mapping[str, Any], rule: str, sketch_size: int) -> Regulator:
+    """ECGR that selects from sketches, and adds up in a second pass."""
+
+    def init(
+        params: PyTree, max_steps: int, hyperparameters: Mapping[str, Any] | None = None
+    ) -> _Sketched:
+        numbers = own if hyperparameters is None else hyperparameters
+        length = optax.tree.size(params)
+        size = length if sketch_size >= length else sketch_size | 1  # odd: see `sketch`
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        rows = (jnp.zeros((max_steps, size), dtype), jnp.zeros(max_steps, dtype))
+        # the same signs for all clients and rounds: results depend on nothing but the deltas
+        flips = draw_flips(jax.random.key(0, impl="threefry2x32"), length)
+        return _Sketched(_start(rows, params, max_steps, numbers), flips)
+
+    def update(delta: PyTree, state: _Sketched, active: Array | bool = True) -> _Sketched:
+        row, unit = _in_units(delta, active)
+        size, dtype = state.steps.rows[0].shape[1], state.steps.units.dtype
+        flat = jnp.concatenate([leaf.astype(dtype).ravel() for leaf in jax.tree.leaves(row)])
+        kept = (sketch(state.flips, size, flat), jnp.sum(jnp.square(flat)))
+        return state._replace(steps=_store(state.steps, kept, unit, active))
+
+    def begin(params: PyTree, state: _Sketched) -> _Sums:
+        sketches, squares = state.steps.rows
+        same = jnp.eye(squares.shape[0], dtype=bool)
+        gram = jnp.where(same, squares[:, None], _gram(sketches, squares.dtype))
+        plan = _planned(gram, state.steps, rule)
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return _Sums(plan, zeros, zeros, jnp.zeros((), jnp.int32))
+
+    return Regulator("ecgr", own, init, update, _finalize_sums, Replay(begin, _add))
+
+
+def _add(delta: PyTree, state: _Sums, active: Array | bool = True) -> _Sums:
+    # the second pass has the first's units, so that a sum fits wherever its parts do
+    step = jax.tree.map(lambda d: jnp.where(active, d / state.plan.unit, 0), delta)
+    weight = state.plan.weights[state.num_steps]
+    return state._replace(
+        total=jax.tree.map(jnp.add, state.total, step),
+        blended=jax.tree.map(lambda sum_, d: sum_ + weight * d, state.blended, step),
+        num_steps=state.num_steps + jnp.asarray(active, jnp.int32),
+    )
+
+
+def _finalize_sums(state: _Sums) -> tuple[PyTree, ECGRInfo]:
+    return _rescaled(state.plan, state.total, state.blended)
+
+
+def _start(
+    rows: PyTree,
+    params: PyTree,
+    max_steps: int,
+    hyperparameters: Mapping[str, Any],
+) -> _State:
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    numbers = {name: jnp.asarray(value, dtype) for name, value in hyperparameters.items()}
+    return _State(rows, jnp.zeros(max_steps, dtype), jnp.zeros((), jnp.int32), numbers)
+
+
+def _mask(state: _State) -> Array:
+    return jnp.arange(state.units.shape[0], dtype=jnp.int32) < state.num_steps
+
+
+def _planned(gram: Array, state: _State, rule: str) -> _Plan:
+    return _plan(gram, state.units, _mask(state), rule=rule, **state.hyperparameters)
+
+
+def _store(state: _State, row: PyTree, unit: Array, active: Array | bool) -> _State:
     # A masked step writes a row of zeros that the next step overwrites.
-    row, unit = _in_units(delta, active)
     at = state.num_steps
     return state._replace(
-        rows=jax.tree.map(lambda rows, new: rows.at[at].set(new), state.rows, row),
+        rows=jax.tree.map(lambda rows, x: rows.at[at].set(_narrow(x, rows)), state.rows, row),
         units=state.units.at[at].set(unit),
         num_steps=at + jnp.asarray(active, jnp.int32),
     )
+
+
+def _narrow(row: Array, rows: Array) -> Array:
+    """Returns a row as it is stored among `rows`."""
+    if rows.dtype != _BITS:
+        return row
+    return jax.lax.bitcast_convert_type(row.astype(jnp.bfloat16), _BITS)
+
+
+def _widen(rows: Array, dtype: Any) -> Array:
+    """Returns what is stored as numbers of `dtype`, which it has unless it is in bfloat16."""
+    if rows.dtype != _BITS:
+        return rows
+    return jax.lax.bitcast_convert_type(rows, jnp.bfloat16).astype(dtype)
 
 
 def _in_units(delta: PyTree, active: Array | bool) -> tuple[PyTree, Array]:
@@ -268,60 +422,90 @@ def _in_units(delta: PyTree, active: Array | bool) -> tuple[PyTree, Array]:
     return jax.tree.unflatten(jax.tree.structure(delta), [d / unit for d in leaves]), unit
 
 
-def _blend(
-    rows: PyTree,
+def _plan(
+    gram: Array,
     units: Array,
     mask: Array,
     beta: Array | float,
     select_ratio: Array | float,
     rule: str,
-) -> tuple[PyTree, ECGRInfo]:
-    """Steps 1 to 3 for deltas `rows[λ] * units[λ]`; rows are zero where masked."""
+) -> _Plan:
+    """Step 1 and the weights of step 2, from the Gram matrix of the steps over their units."""
     dtype = units.dtype
     unit = jnp.max(units, where=mask, initial=jnp.finfo(dtype).tiny)
     relative = jnp.where(mask, units / unit, 0)
-    gram = relative[:, None] * relative[None, :] * _gram(rows)
+    gram = relative[:, None] * relative[None, :] * gram
 
     num_steps = mask.sum(dtype=jnp.int32)
     share = num_steps.astype(dtype) * jnp.asarray(select_ratio, dtype)
     num_selected = jnp.maximum(1, jnp.floor(share).astype(jnp.int32))
     selection = select(gram, num_selected, rule, mask)
-
     weights = jnp.where(selection.chosen, 1, jnp.asarray(beta, dtype))
-    both = _combine(jnp.stack([relative, weights * relative]), rows)
-    total, blended = (jax.tree.map(lambda x, i=i: x[i], both) for i in range(2))
-    total_norm, blended_norm = optax.tree.norm(total), optax.tree.norm(blended)
-
     # Rounding alone leaves about this much of deltas that cancel; the direction is then noise.
     noise = 4 * jnp.finfo(dtype).eps * jnp.sum(weights * jnp.sqrt(jnp.diagonal(gram)))
-    vanished = blended_norm <= noise
+    return _Plan(selection, num_steps, weights, unit, noise)
+
+
+def _summed(plan: _Plan, rows: PyTree, units: Array, mask: Array) -> tuple[PyTree, PyTree]:
+    """Σ d and u over the plan's unit, of rows that are zero where masked."""
+    relative = jnp.where(mask, units / plan.unit, 0)
+    both = _combine(jnp.stack([relative, plan.weights * relative]), rows)
+    return jax.tree.map(lambda x: x[0], both), jax.tree.map(lambda x: x[1], both)
+
+
+def _rescaled(plan: _Plan, total: PyTree, blended: PyTree) -> tuple[PyTree, ECGRInfo]:
+    """Step 3, for sums over the plan's unit."""
+    total_norm, blended_norm = optax.tree.norm(total), optax.tree.norm(blended)
+    vanished = blended_norm <= plan.noise
     rescale = jnp.where(vanished, 1, total_norm / jnp.where(vanished, 1, blended_norm))
     # Finite deltas may add up to more than the type holds; a delta that is not finite stays so.
-    largest = jnp.where(jnp.isfinite(total_norm), jnp.finfo(dtype).max, jnp.nan)
+    most = jnp.finfo(total_norm.dtype).max
+    largest = jnp.where(jnp.isfinite(total_norm), most, jnp.nan)
     update = jax.tree.map(
-        lambda t, b: jnp.clip(jnp.where(vanished, t, b * rescale) * unit, -largest, largest),
+        lambda t, b: jnp.clip(jnp.where(vanished, t, b * rescale) * plan.unit, -largest, largest),
         total,
         blended,
     )
-    product = jnp.sum(weights[:, None] * gram)
+    product = optax.tree.vdot(total, blended)
     lengths = jnp.where(vanished, 1, total_norm * blended_norm)
     cosine = jnp.where((lengths > 0) & ~vanished, product / jnp.where(lengths > 0, lengths, 1), 1)
-    return update, ECGRInfo(selection, num_steps, rescale, cosine)
+    return update, ECGRInfo(plan.selection, plan.num_steps, rescale, cosine)
 
 
-def _gram(rows: PyTree) -> Array:
-    """D Dᵀ, [τ, τ], accumulated in the rows' own precision (on a GPU: no TF32)."""
+def _gram(rows: PyTree, dtype: Any) -> Array:
+    """D Dᵀ, [τ, τ], accumulated in `dtype` (on a GPU: no TF32)."""
     flat = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]
-    products = [jnp.matmul(d, d.T, precision=jax.lax.Precision.HIGHEST) for d in flat]
-    return jnp.stack(products).sum(axis=0)
+    return jnp.stack([_products(leaf, dtype) for leaf in flat]).sum(axis=0)
+
+
+def _products(flat: Array, dtype: Any) -> Array:
+    """A Aᵀ of one leaf, some columns at a time: the product copies (or widens) what it is given."""
+
+    def of_some(first: Array | int, width: int) -> Array:
+        columns = _widen(jax.lax.dynamic_slice_in_dim(flat, first, width, axis=1), dtype)
+        return jnp.matmul(columns, columns.T, precision=jax.lax.Precision.HIGHEST)
+
+    whole, rest = divmod(flat.shape[1], _COLUMNS)
+    gram = of_some(whole * _COLUMNS, rest)
+    if not whole:
+        return gram
+    return jax.lax.fori_loop(0, whole, lambda i, g: g + of_some(i * _COLUMNS, _COLUMNS), gram)
 
 
 def _combine(coefficients: Array, rows: PyTree) -> PyTree:
     """Sums over the step axis: [n, τ] coefficients, [τ, ...] rows to [n, ...]."""
-    return jax.tree.map(
-        lambda d: jnp.tensordot(coefficients, d, axes=1, precision=jax.lax.Precision.HIGHEST),
-        rows,
-    )
+    number, steps = coefficients.shape
+
+    def of_leaf(d: Array) -> Array:
+        def add(i: Array, total: Array) -> Array:
+            return total + jnp.multiply.outer(coefficients[:, i], _widen(d[i], total.dtype))
+
+        if d.dtype != _BITS:
+            return jnp.tensordot(coefficients, d, axes=1, precision=jax.lax.Precision.HIGHEST)
+        zero = jnp.zeros((number, *d.shape[1:]), coefficients.dtype)
+        return jax.lax.fori_loop(0, steps, add, zero)
+
+    return jax.tree.map(of_leaf, rows)
 
 
 def _check(beta: Any, select_ratio: Any, rule: str) -> None:

@@ -87,6 +87,8 @@ class RunConfig:
       placement: auto, scan, vmap or devices: how clients are laid out over the hardware.
       chunk_size: clients at once on one device.
       num_devices: devices that `devices` uses; all by default.
+      memory_budget: GiB that arrays may take on each device, the process itself apart; chunks are
+        made as small as that needs.
       precision: of matrix products: default, high or highest.
 
     Raises:
@@ -114,6 +116,7 @@ class RunConfig:
     placement: str = "auto"
     chunk_size: int | None = None
     num_devices: int | None = None
+    memory_budget: float | None = None
     precision: str = "default"
 
     def __post_init__(self) -> None:
@@ -193,6 +196,7 @@ def build(config: RunConfig) -> Simulation:
         placement=config.placement,
         chunk_size=config.chunk_size,
         num_devices=config.num_devices,
+        memory_budget=config.memory_budget,
         eval_batch_size=config.eval_batch_size,
     )
 

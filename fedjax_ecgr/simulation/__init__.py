@@ -1,6 +1,7 @@
 """The engine: clients' rounds laid out over the hardware, rounds compiled into runs."""
 
 from fedjax_ecgr.simulation.evaluation import Evaluation
+from fedjax_ecgr.simulation.memory import Memory
 from fedjax_ecgr.simulation.program import Simulation, simulation
 from fedjax_ecgr.simulation.round import RoundInfo, State
 from fedjax_ecgr.simulation.run import DivergedError, History, Progress, run, simulate
@@ -9,6 +10,7 @@ __all__ = [
     "DivergedError",
     "Evaluation",
     "History",
+    "Memory",
     "Progress",
     "RoundInfo",
     "Simulation",

@@ -6,6 +6,7 @@ averaged over its own examples.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -15,6 +16,7 @@ import optax
 from fedjax_ecgr.algorithms import Algorithm, Local, Trained, Upload
 from fedjax_ecgr.data.federated import Examples
 from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.regulators.base import Update
 
 Array = jax.Array
 PyTree = Any
@@ -162,7 +164,7 @@ def train(
         total, count = losses.sum(), jnp.maximum(mask.sum(), 1).astype(dtype)
         return total / count + algorithm.objective(params, local), (stats, total)
 
-    def step(index: Array, carry: _Carry) -> _Carry:
+    def step(observe: Update, index: Array, carry: _Carry) -> _Carry:
         active = index < num_steps
         epoch, position = index // per_epoch, index % per_epoch * work.batch_size
         batch = jax.lax.dynamic_slice(order, (epoch, position), (1, work.batch_size))[0]
@@ -179,23 +181,25 @@ def train(
             params,
             _where(active, stats, carry.stats),
             optimizer_state,
-            algorithm.regulator.update(delta, carry.regulator, active),
+            observe(delta, carry.regulator, active),
             carry.loss + loss,
         )
 
-    end = jax.lax.fori_loop(
-        0,
-        bound,
-        step,
-        _Carry(
+    def steps(observe: Update, regulator: PyTree) -> _Carry:
+        first = _Carry(
             local.params,
             start.stats,
             optimizer.init(local.params),
-            algorithm.regulator.init(local.params, max_steps, start.regulator),
+            regulator,
             jnp.zeros((), dtype),
-        ),
-    )
-    update, info = algorithm.regulator.finalize(end.regulator)
+        )
+        return jax.lax.fori_loop(0, bound, partial(step, observe), first)
+
+    regulator = algorithm.regulator
+    end = steps(regulator.update, regulator.init(local.params, max_steps, start.regulator))
+    if regulator.replay is not None:
+        end = steps(regulator.replay.update, regulator.replay.init(local.params, end.regulator))
+    update, info = regulator.finalize(end.regulator)
     taken = num_steps > 0
     trained = Trained(end.params, update, jnp.maximum(num_steps, 1).astype(dtype))
     upload, state = algorithm.finish(trained, local)

@@ -1,7 +1,7 @@
 """A simulation as pure functions over its state, to be run here or composed by the user."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +14,11 @@ from fedjax_ecgr import check, metrics
 from fedjax_ecgr.algorithms import Algorithm, Local, Trained
 from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_examples, validate
 from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.simulation import memory
+from fedjax_ecgr.simulation.block import compiled_block
 from fedjax_ecgr.simulation.client import Loss, Work
-from fedjax_ecgr.simulation.evaluation import Evaluation, evaluate, evaluation_set
+from fedjax_ecgr.simulation.evaluation import Evaluation, EvaluationSet, evaluate, evaluation_set
+from fedjax_ecgr.simulation.memory import Memory
 from fedjax_ecgr.simulation.placement import Placement
 from fedjax_ecgr.simulation.placement import placement as choose_placement
 from fedjax_ecgr.simulation.round import RoundInfo, Setting, State, run_round, start_from
@@ -40,6 +43,9 @@ class Simulation(NamedTuple):
       evaluate: `state -> Evaluation` of the global model, or None without test examples.
       hyperparameters: `{"algorithm": …, "regulator": …}`, the numbers `round` and `block` take.
       placement: the layout that was picked.
+      memory: `() -> Memory`, the prediction of what is in use on each device; its first call
+        compiles one round (scan) or two, unless a budget was given. `memory().peak(chunk_size)` is
+        the peak, XLA's own account to within a few per cent.
       setting: the rest of what is static.
       upload_bytes: what one client sends a round.
       download_bytes: what one client receives a round.
@@ -51,6 +57,7 @@ class Simulation(NamedTuple):
     evaluate: Callable[[State], Evaluation] | None
     hyperparameters: Mapping[str, Any]
     placement: Placement
+    memory: Callable[[], Memory]
     setting: Setting
     upload_bytes: int
     download_bytes: int
@@ -70,9 +77,10 @@ def simulation(
     placement: str = "auto",
     chunk_size: int | None = None,
     num_devices: int | None = None,
+    memory_budget: float | None = None,
     eval_batch_size: int = 256,
 ) -> Simulation:
-    """Returns a federated simulation as pure functions; nothing is compiled yet.
+    """Returns a federated simulation as pure functions; nothing is compiled yet but for a budget.
 
     Args:
       algorithm: the federated algorithm, with its regulator.
@@ -87,11 +95,16 @@ def simulation(
       placement: `auto`, `scan`, `vmap` or `devices`; see `fedjax_ecgr.simulation.placement`.
       chunk_size: clients at once on one device.
       num_devices: devices that `devices` uses; all by default.
+      memory_budget: GiB that arrays may take on each device, the process itself apart: chunks are
+        made as small as that needs, unless `chunk_size` is given. What is needed is foretold by
+        compiling one to three rounds, see `Simulation.memory`.
       eval_batch_size: test examples at once.
 
     Raises:
       InputError: if anything is out of range or does not fit together.
     """
+    if memory_budget is not None:
+        check.number("memory_budget", memory_budget, low=0, low_open=True)
     for name, number in (
         ("batch_size", batch_size),
         ("local_epochs", local_epochs),
@@ -118,15 +131,24 @@ def simulation(
         "algorithm": dict(algorithm.hyperparameters),
         "regulator": dict(algorithm.regulator.hyperparameters),
     }
-    data = _on_devices(layout, data)
+    judged = None if test is None else evaluation_set(test, data, _num_classes(model, loss, test))
+    judge = jax.jit(partial(evaluate, model, loss, eval_batch_size))
+    inputs = _inputs(setting, data, judged, numbers)
+    predict = cache(partial(memory.predict, setting, judge, inputs))
+    if memory_budget is not None:
+        asked_for = chunk_size is not None
+        layout = memory.fit(layout, cohort_size, predict, memory_budget, exact=asked_for)
+        setting = setting._replace(placement=layout)
+    data, judged = _on_devices(layout, (data, judged))
     upload_bytes, download_bytes = _messages(algorithm, model)
     return Simulation(
         init=partial(_init, setting, num_clients),
         round=partial(run_round, setting, data),
-        block=_compiled_block(setting, data),
-        evaluate=None if test is None else _evaluation(setting, eval_batch_size, test, data),
+        block=compiled_block(setting, data),
+        evaluate=None if test is None else lambda s: judge(judged, s.params, s.stats),
         hyperparameters=numbers,
         placement=layout,
+        memory=partial(predict, layout.chunk_size == 1),
         setting=setting,
         upload_bytes=upload_bytes,
         download_bytes=download_bytes,
@@ -134,68 +156,49 @@ def simulation(
 
 
 def _init(setting: Setting, num_clients: int, key: Array) -> State:
-    params, stats = setting.work.model.init(jax.random.fold_in(key, _INIT))
-    state = start_from(setting.work.algorithm, num_clients, params, stats)
     # copies: the state will be donated, and what a model's init returns may be the user's own
-    state = jax.tree.map(jnp.array, state)
+    state = jax.tree.map(jnp.array, _first(setting, num_clients, key))
     return _on_devices(setting.placement, state)
 
 
-def _compiled_block(
-    setting: Setting, data: FederatedDataset
-) -> Callable[..., tuple[State, RoundInfo]]:
-    compiled = jax.jit(partial(_block, setting), static_argnums=5, donate_argnums=1)
-
-    def block(
-        state: State, key: Array, hyperparameters: PyTree, count: int, length: int
-    ) -> tuple[State, RoundInfo]:
-        check.count("count", count, low=0, high=length)
-        # of one type, whatever the user wrote: 0 and 0.5 are the same program
-        numbers = jax.tree.map(lambda x: jnp.asarray(x, float), hyperparameters)
-        return compiled(data, state, key, numbers, jnp.int32(count), length)
-
-    return block
+def _first(setting: Setting, num_clients: int, key: Array) -> State:
+    params, stats = setting.work.model.init(jax.random.fold_in(key, _INIT))
+    return start_from(setting.work.algorithm, num_clients, params, stats)
 
 
-def _block(
-    setting: Setting,
-    data: FederatedDataset,
-    state: State,
-    key: Array,
-    hyperparameters: PyTree,
-    count: Array,
-    length: int,
-) -> tuple[State, RoundInfo]:
-    """Runs `count` rounds in a program for `length`, so that no remainder compiles again."""
-    one = partial(run_round, setting, data, key=key, hyperparameters=hyperparameters)
-    shapes = jax.eval_shape(one, state)[1]
-
-    def step(state: State, index: Array) -> tuple[State, RoundInfo]:
-        return jax.lax.cond(index < count, one, skip, state)
-
-    def skip(state: State) -> tuple[State, RoundInfo]:
-        return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-    return jax.lax.scan(step, state, jnp.arange(length, dtype=jnp.int32))
+def _inputs(
+    setting: Setting, data: FederatedDataset, judged: EvaluationSet | None, numbers: PyTree
+) -> memory.Inputs:
+    """Returns the shapes of all that the simulation's programs are given."""
+    first = partial(_first, setting, data.num_clients)
+    state = jax.eval_shape(first, jax.eval_shape(jax.random.key, 0))
+    numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers)
+    return memory.Inputs(*_shapes(setting.placement, (data, judged, state, numbers)))
 
 
-def _evaluation(
-    setting: Setting, batch_size: int, test: Examples, data: FederatedDataset
-) -> Callable[[State], Evaluation]:
-    work = setting.work
-    judged = evaluation_set(test, data, _num_classes(work.model, work.loss, test))
-    judged = _on_devices(setting.placement, judged)
-    run = jax.jit(partial(evaluate, work.model, work.loss, batch_size))
-    return lambda state: run(judged, state.params, state.stats)
+def _as_stored(tree: PyTree) -> PyTree:
+    """Arrays as devices hold them: integers as int32."""
+    tree = jax.tree.map(jnp.asarray, tree)
+    return jax.tree.map(lambda x: x.astype(jnp.int32) if x.dtype == jnp.int64 else x, tree)
 
 
 def _on_devices(layout: Placement, tree: PyTree) -> PyTree:
-    """Puts arrays on the device, or a copy on each device of the mesh; integers as int32."""
-    tree = jax.tree.map(jnp.asarray, tree)
-    tree = jax.tree.map(lambda x: x.astype(jnp.int32) if x.dtype == jnp.int64 else x, tree)
-    if layout.mesh is None:
-        return tree
-    return jax.device_put(tree, NamedSharding(layout.mesh, PartitionSpec()))
+    """Puts arrays on the device, or a copy on each device of the mesh."""
+    tree, everywhere = _as_stored(tree), _everywhere(layout)
+    return tree if everywhere is None else jax.device_put(tree, everywhere)
+
+
+def _shapes(layout: Placement, tree: PyTree) -> PyTree:
+    """Returns what `_on_devices` would, of arrays or shapes, without any array."""
+    everywhere = _everywhere(layout)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
+        jax.eval_shape(_as_stored, tree),
+    )
+
+
+def _everywhere(layout: Placement) -> NamedSharding | None:
+    return None if layout.mesh is None else NamedSharding(layout.mesh, PartitionSpec())
 
 
 def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
