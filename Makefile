@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m experiments.digits
@@ -12,6 +12,10 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --doctest-modules --doctest-glob='*.md' \
 		fedjax_ecgr tests README.md
 	$(BIN)/python -m tests.reference
+
+# Against other simulators, which it installs; ARGS='--quick', ARGS='--rows lenet-torch memory' …
+bench: $(VENV)/ready
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

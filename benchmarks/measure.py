@@ -1,65 +1,284 @@
-"""Timing two sides in turn, and what a record of it must say."""
+"""Timing two sides in turn, after a check that they do the same work."""
 
-import json
-import os
+import math
 import statistics
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedjax_ecgr import runs
+from benchmarks import disturbance, work
+from benchmarks.peers import Commands
+from benchmarks.side import Side
+from benchmarks.work import Federation, Work
 
-RESULTS = Path(__file__).parent / "results"
+COMPILE_SECONDS = {"cpu": 15.0, "gpu": 30.0}
+"""The longest that a row's program may compile."""
+
+TOLERANCE = {"cpu": 1e-3, "gpu": 1e-2}
+"""How far two sides may be apart, relatively; an accelerator rounds products to 10 bits."""
+
+SIDES = ("ours", "theirs")
 
 
-class Row(NamedTuple):
-    """One measured comparison.
+class Bench(NamedTuple):
+    """How rows are measured in this run.
 
     Attributes:
-      name: what was measured.
-      ours: seconds of each repeat on this project's side.
-      against: what the other side is.
-      theirs: seconds of each repeat on the other side, taken in turn with ours.
-      target: what to reach, in words.
-      reached: whether the median ratio reaches it.
-      compile_seconds: what our side compiled for, not in `ours`.
+      commands: program to command.
+      kind: "cpu" or "gpu", what this project's side runs on.
+      repeats: timings of each side.
+      quick: whether to take small sizes, only to see that everything runs.
+    """
+
+    commands: Commands
+    kind: str
+    repeats: int
+    quick: bool = False
+
+
+class Target(NamedTuple):
+    """What a row's figure must reach.
+
+    Attributes:
+      text: in words.
+      met: whether a figure reaches it.
+    """
+
+    text: str
+    met: Callable[[float], bool]
+
+
+class Result(NamedTuple):
+    """One row, measured.
+
+    Attributes:
+      title: what was measured.
+      against: what with.
+      ours: seconds a round of each repeat, this project's side.
+      theirs: likewise, of the other side, taken in turn with `ours`; empty without one.
+      figure: what the target is about.
+      shown: the figure as the table shows it.
+      target: what to reach, in words; "—" for none.
+      reached: whether figure and compile time reach their targets.
+      compile_seconds: of this project's program, not in `ours`.
+      updates_a_second: clients' rounds that this project's side does a second, median.
+      share: of the machine's rate of matrix products, that the useful operations come to.
+      peak_bytes: the most memory used, by side.
+      others_share: of the cores, that other processes took meanwhile; None where unknown.
       details: anything else worth keeping.
     """
 
-    name: str
-    ours: list[float]
+    title: str
     against: str
+    ours: list[float]
     theirs: list[float]
+    figure: float
+    shown: str
     target: str
     reached: bool
     compile_seconds: float
-    details: Mapping[str, Any]
-
-    @property
-    def ratio(self) -> float:
-        """Median over repeats of theirs / ours: above 1 where we are faster."""
-        return statistics.median(t / o for t, o in zip(self.theirs, self.ours, strict=True))
-
-
-def in_turn(
-    ours: Callable[[], float], theirs: Callable[[], float], repeats: int
-) -> tuple[list[float], list[float]]:
-    """Times both sides `repeats` times each, one after the other, so that noise hits both."""
-    pairs = [(ours(), theirs()) for _ in range(repeats)]
-    return [o for o, _ in pairs], [t for _, t in pairs]
+    updates_a_second: float
+    share: float
+    peak_bytes: dict[str, int]
+    others_share: float | None
+    details: dict[str, Any]
 
 
-def write(rows: list[Row]) -> Path:
-    """Writes a record of its own for every run; an older one is never overwritten."""
-    environment = {**runs.environment(), "load": os.getloadavg()[0]}
-    record = {
-        "environment": environment,
-        "rows": [{**row._asdict(), "ratio": row.ratio} for row in rows],
+class DifferentWorkError(RuntimeError):
+    """Two sides that are to be compared do not do the same."""
+
+
+def at_least(times: float) -> Target:
+    """Returns the target of being so many times as fast as the other side."""
+    return Target(f"≥ {times:g}×", lambda ratio: ratio >= times)
+
+
+def speed_up(ours: list[float], theirs: list[float]) -> float:
+    """Returns the median over repeats of theirs / ours: above 1 where this project is faster."""
+    return statistics.median(t / o for o, t in zip(ours, theirs, strict=True))
+
+
+class Comparison(NamedTuple):
+    """Two sides to be compared.
+
+    Attributes:
+      title: what the row is called.
+      task: what to do.
+      federation: on which data.
+      program: the other side.
+      targets: what to reach, by kind of hardware; none where a kind is missing.
+      rounds: rounds that are timed together.
+      other: the other side's task, where it is another one.
+      against: what the other side is called; by default what it calls itself.
+      figure: seconds a round of both sides -> what the target is about; by default the speed-up.
+      shown: how to write the figure.
+      agree_on: what the two sides must agree on, of `wire.Answer`'s fields …
+      agree_after: … after how many rounds.
+    """
+
+    title: str
+    task: Work
+    federation: Federation
+    program: str
+    targets: Mapping[str, Target]
+    rounds: int
+    other: Work | None = None
+    against: str | None = None
+    figure: Callable[[list[float], list[float]], float] = speed_up
+    shown: str = "{:.2f}×"
+    agree_on: tuple[str, ...] = ("losses", "moved", "statistics")
+    agree_after: int = 2
+
+
+def compare(bench: Bench, row: Comparison) -> Result:
+    """Measures a task on both sides in turn, after a check that they do the same.
+
+    Raises:
+      DifferentWorkError: they do not agree, or run on different kinds of hardware.
+      SideError: a side stopped.
+      PeerError: the other side's environment cannot be made.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        here, there = (
+            stack.enter_context(start(bench, program, task, row.federation, folder / f"{side}.npz"))
+            for side, program, task in (
+                ("ours", "ours", row.task),
+                ("theirs", row.program, row.other or row.task),
+            )
+        )
+        check_hardware(here.about, there.about)
+        checked = check_agreement(bench.kind, row, here, there)
+        order = {"rounds": row.rounds, "shuffle": True, "cohorts": None}
+        warm = here.ask(**order)
+        there.ask(**order)
+        before = disturbance.reading()
+        pairs = [(here.ask(**order), there.ask(**order)) for _ in range(bench.repeats)]
+        others = disturbance.others_share(before, disturbance.reading())
+        rate = product_rate(here)
+    ours, theirs = ([pair[side]["seconds"] / row.rounds for pair in pairs] for side in (0, 1))
+    figure = row.figure(ours, theirs)
+    return result(
+        bench,
+        row.task,
+        row.federation,
+        title=row.title,
+        against=row.against or there.about["name"],
+        ours=ours,
+        theirs=theirs,
+        figure=figure,
+        shown=row.shown.format(figure),
+        target=row.targets.get(bench.kind),
+        compile_seconds=warm["compile_seconds"],
+        rate=rate,
+        peak_bytes={name: one["peak_bytes"] for name, one in zip(SIDES, pairs[-1], strict=True)},
+        others_share=others,
+        details={
+            "rounds_timed_together": row.rounds,
+            "agreement": checked,
+            "against": there.about,
+        },
+    )
+
+
+def result(
+    bench: Bench,
+    task: Work,
+    federation: Federation,
+    *,
+    ours: list[float],
+    figure: float,
+    target: Target | None,
+    compile_seconds: float,
+    rate: float,
+    details: Mapping[str, Any],
+    **measured: Any,
+) -> Result:
+    """Returns a row's result.
+
+    Args:
+      bench: how it was measured.
+      task: what this project's side did.
+      federation: on which data.
+      ours: see `Result`.
+      figure: see `Result`.
+      target: what to reach, or None.
+      compile_seconds: see `Result`.
+      rate: operations a second of a matrix product in this run.
+      details: see `Result`.
+      **measured: the other fields of `Result` that do not follow from these.
+    """
+    seconds = statistics.median(ours)
+    useful = work.operations_a_round(task, federation) / seconds
+    compiled_in_time = compile_seconds <= COMPILE_SECONDS[bench.kind]
+    return Result(
+        ours=ours,
+        figure=figure,
+        target=target.text if target else "—",
+        reached=(target is None or target.met(figure)) and compiled_in_time,
+        compile_seconds=compile_seconds,
+        updates_a_second=(task.cohort_size or len(federation.sizes)) / seconds,
+        share=useful / rate,
+        details={
+            **details,
+            "useful_operations_a_second": useful,
+            "product_operations_a_second": rate,
+            "task": task._asdict(),
+            "clients": len(federation.sizes),
+            "examples": int(federation.sizes.sum()),
+        },
+        **measured,
+    )
+
+
+def start(bench: Bench, program: str, task: Work, federation: Federation, path: Path) -> Side:
+    """Starts a program on a task, which is written to `path` for it."""
+    work.write(path, work.Task(task, federation, work.first_parameters(task.model)))
+    return Side(bench.commands(program), str(path))
+
+
+def product_rate(here: Side) -> float:
+    """Returns the rate of a matrix product on this project's side, in operations a second."""
+    return here.ask(product=True)["operations_a_second"]
+
+
+def check_hardware(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Raises `DifferentWorkError` unless both sides run on the same kind of hardware."""
+    if ours["kind"] != theirs["kind"]:
+        raise DifferentWorkError(
+            f"{ours['name']} runs on the {ours['kind']} and {theirs['name']} on the "
+            f"{theirs['kind']}: install what is missing, or hide the accelerator from both"
+        )
+
+
+def check_agreement(kind: str, row: Comparison, here: Side, there: Side) -> dict[str, Any]:
+    """Runs the same rounds on both sides, unshuffled, and compares what came of them.
+
+    They have the same first parameters, the same cohorts and the same batches.
+
+    Returns:
+      What both sides said.
+
+    Raises:
+      DifferentWorkError: they do not agree.
+    """
+    ours = here.ask(rounds=row.agree_after, shuffle=False, cohorts=None)
+    theirs = there.ask(rounds=row.agree_after, shuffle=False, cohorts=ours["cohorts"])
+    for name in row.agree_on:
+        a, b = (_as_list(answer[name]) for answer in (ours, theirs))
+        if len(a) != len(b) or not all(
+            math.isclose(x, y, rel_tol=TOLERANCE[kind]) for x, y in zip(a, b, strict=True)
+        ):
+            raise DifferentWorkError(f"the two sides do different work, {name}: {a} and {b}")
+    if not ours["moved"] > 0:
+        raise DifferentWorkError("the two sides agree on doing nothing")
+    return {
+        side: {name: answer[name] for name in row.agree_on}
+        for side, answer in zip(SIDES, (ours, theirs), strict=True)
     }
-    stamp = environment["started"].replace(":", "").replace("+0000", "Z")
-    path = RESULTS / f"{stamp}-{environment['backend']}.json"
-    RESULTS.mkdir(exist_ok=True)
-    with path.open("x") as file:
-        json.dump(record, file, indent=2)
-        file.write("\n")
-    return path
+
+
+def _as_list(value: float | list[float]) -> list[float]:
+    return value if isinstance(value, list) else [value]

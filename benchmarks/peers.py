@@ -1,66 +1,117 @@
-"""The other side of a comparison: programs in virtual environments of their own."""
+"""The environments of the other sides: one each, made on first use."""
 
-import json
 import os
+import shutil
 import subprocess
 import sys
-import venv
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import NamedTuple
 
-ENVIRONMENTS = Path(__file__).parent.parent / ".venv-peers"
-REQUIREMENTS = {"torch": ["torch==2.13.0", "numpy"]}
+from benchmarks.side import ROOT
+
+ENVIRONMENTS = ROOT / ".venv-peers"
+TORCH = "torch==2.13.0"
+
+# Written last: an environment without it, or with another list in it, is made anew.
+_STAMP = "installed.txt"
+
+Version = tuple[int, int]
 
 
-def python_of(peer: str) -> Path:
-    """Returns the interpreter of a peer's environment, made on first use."""
-    home = ENVIRONMENTS / peer
-    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not (home / "ready").exists():
-        print(f"installing {' '.join(REQUIREMENTS[peer])} for the comparison …", file=sys.stderr)
-        venv.create(home, with_pip=True, clear=True)
-        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([python, *install, *REQUIREMENTS[peer]], check=True)
-        (home / "ready").touch()
+class PeerError(RuntimeError):
+    """A peer's environment cannot be made here."""
+
+
+class Peer(NamedTuple):
+    """What one of the other sides needs.
+
+    Attributes:
+      requirements: what pip is told to install.
+      oldest: the oldest Python it runs on.
+      newest: the newest one.
+    """
+
+    requirements: tuple[str, ...]
+    oldest: Version = (3, 11)
+    newest: Version = (3, 14)
+
+
+PEERS: dict[str, Peer] = {
+    "torch": Peer((TORCH, "numpy")),
+    "pfl": Peer(("pfl==0.6.0", TORCH, "numpy"), oldest=(3, 10), newest=(3, 12)),
+    "flower": Peer(("flwr[simulation]==1.41.0", TORCH, "numpy")),
+}
+
+PROGRAMS = {"torch_loop": "torch", "pfl_loop": "pfl", "flower_loop": "flower"}
+"""Which peer's environment a program runs in; one that is not here runs in this one."""
+
+Commands = Callable[[str], list[str]]
+
+
+def commands(given: Mapping[str, str]) -> Commands:
+    """Returns what maps a program's name to the command that runs it.
+
+    Args:
+      given: interpreters to take instead of making an environment, by peer.
+    """
+
+    def command(program: str) -> list[str]:
+        peer = PROGRAMS.get(program)
+        python = sys.executable if peer is None else given.get(peer) or str(environment(peer))
+        return [python, "-m", f"benchmarks.programs.{program}"]
+
+    return command
+
+
+def environment(name: str, home: Path = ENVIRONMENTS) -> Path:
+    """Returns the interpreter of a peer's environment, which is made if it is not there whole.
+
+    Raises:
+      PeerError: no Python here is one that the peer runs on, or it cannot be installed.
+    """
+    if python := installed(name, home):
+        return python
+    peer, folder = PEERS[name], home / name
+    base, python = _python_for(name, peer), _interpreter(folder)
+    print(f"installing {', '.join(peer.requirements)} into {folder} …", file=sys.stderr)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    try:
+        subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([*pip, *peer.requirements], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PeerError(f"{name}: cannot be installed: {error}") from error
+    (folder / _STAMP).write_text(_wanted(peer))
     return python
 
 
-class Peer:
-    """A child process that answers each JSON line with one; stops when it is left."""
+def installed(name: str, home: Path = ENVIRONMENTS) -> Path | None:
+    """Returns the interpreter of a peer's environment if it is there, whole and as listed."""
+    stamp = home / name / _STAMP
+    if stamp.exists() and stamp.read_text() == _wanted(PEERS[name]):
+        return _interpreter(home / name)
+    return None
 
-    def __init__(self, peer: str, program: Path, *arguments: str):
-        self._process = subprocess.Popen(
-            [python_of(peer), program, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.about = self._answer()
 
-    def ask(self, **order: Any) -> dict[str, Any]:
-        """Sends one order and waits for the answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
+def _wanted(peer: Peer) -> str:
+    return "\n".join(peer.requirements) + "\n"
 
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the peer stopped with exit status {self._process.wait()}")
-        return json.loads(line)
 
-    def __enter__(self) -> "Peer":
-        return self
+def _interpreter(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+
+def _python_for(name: str, peer: Peer) -> str:
+    """Returns this Python, or one on the PATH, that a peer runs on."""
+    if peer.oldest <= sys.version_info[:2] <= peer.newest:
+        return sys.executable
+    minors = range(peer.newest[1], peer.oldest[1] - 1, -1)
+    for minor in minors:
+        if found := shutil.which(f"python3.{minor}"):
+            return found
+    oldest, newest = (".".join(map(str, version)) for version in (peer.oldest, peer.newest))
+    raise PeerError(
+        f"{name}: needs a Python from {oldest} to {newest}, and this is "
+        f"{sys.version_info[0]}.{sys.version_info[1]}: put a python{newest} on the PATH, "
+        f"or name an interpreter that has {name} with --peer {name}=PYTHON"
+    )

@@ -1,0 +1,171 @@
+"""This project's side: `fx.simulation` and `fx.run`, as a user would call them."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import fedjax_ecgr as fx
+from benchmarks import work
+from benchmarks.programs import wire
+from fedjax_ecgr import runs
+from fedjax_ecgr.data import from_owners
+from fedjax_ecgr.models.layers import conv, conv_pool, flatten
+from fedjax_ecgr.models.mlp import head
+
+_PRODUCT = 2048  # rows and columns of the matrices whose product is timed
+
+
+def cnn(spec: fx.Spec) -> fx.Model:
+    """Returns the CNN of pfl's CIFAR-10 benchmark without its dropout; parameters are given."""
+
+    def init(key: jax.Array) -> tuple[Any, Any]:
+        raise NotImplementedError("this model starts from parameters that are given")
+
+    def apply(
+        params: Any, stats: Any, inputs: jax.Array, *, mask: Any, train: bool, key: Any
+    ) -> tuple[jax.Array, Any]:
+        x = jax.nn.relu(conv(params["conv1"], inputs, "VALID"))
+        x = jax.nn.relu(conv_pool(params["conv2"], x, "VALID"))
+        return head(params, flatten(x)), stats
+
+    return fx.Model("cnn", init, apply)
+
+
+MODELS: dict[str, Callable[[fx.Spec], fx.Model]] = {
+    "logistic": fx.models.logistic_regression,
+    "mlp": fx.models.mlp,
+    "lenet": fx.models.lenet,
+    "cnn": cnn,
+    "bncnn": fx.models.bncnn,
+}
+
+
+def main(path: str | None) -> None:
+    """Answers orders for the task at `path`; without one, only says where it runs."""
+    if path is None:
+        wire.serve(_about(), _refuse)
+        return
+    task = work.read(Path(path))
+    first, stats = _first(task)
+
+    @cache
+    def built(shuffle: bool) -> fx.Simulation:
+        return _simulation(task, shuffle)
+
+    def answer(
+        rounds: int = 0, shuffle: bool = True, cohorts: Any = None, product: bool = False
+    ) -> dict[str, Any]:
+        if product:
+            return {"operations_a_second": _product_rate()}
+        done = fx.run(built(shuffle), rounds=rounds, eval_every=task.work.eval_every or rounds)
+        return wire.Answer(
+            seconds=done.run_seconds,
+            losses=done.table["train_loss"].tolist(),
+            moved=float(optax.tree.norm(jax.tree.map(jnp.subtract, done.state.params, first))),
+            statistics=float(optax.tree.norm(done.state.stats)) if stats else 0.0,
+            peak_bytes=_peak_bytes(),
+            cohorts=done.cohorts.tolist(),
+            compile_seconds=done.compile_seconds,
+        )._asdict()
+
+    wire.serve(_about(), answer)
+
+
+def _refuse(**order: Any) -> dict[str, Any]:
+    raise ValueError(f"there is no task for {order}")
+
+
+def _simulation(task: work.Task, shuffle: bool) -> fx.Simulation:
+    spec, federation = task.work, task.federation
+    examples, test = (
+        fx.Examples(inputs, labels, federation.mean, federation.std)
+        for inputs, labels in (
+            (federation.inputs, federation.labels),
+            (federation.test_inputs, federation.test_labels),
+        )
+    )
+    clients = len(federation.sizes)
+    regulator = fx.identity()
+    if spec.beta is not None:
+        regulator = fx.ecgr(beta=spec.beta, select_ratio=spec.select_ratio)
+    return fx.simulation(
+        fx.fedavg(regulator=regulator, learning_rate=spec.learning_rate, momentum=spec.momentum),
+        _model(task),
+        from_owners(examples, np.repeat(np.arange(clients), federation.sizes), clients),
+        test=test if spec.eval_every else None,
+        cohort_size=spec.cohort_size,
+        batch_size=spec.batch_size,
+        local_epochs=spec.local_epochs,
+        shuffle=shuffle,
+        placement=spec.placement,
+        chunk_size=spec.chunk_size,
+        eval_batch_size=1000,
+    )
+
+
+def _model(task: work.Task) -> fx.Model:
+    """Returns the model, starting from the parameters given."""
+    shape = task.federation.inputs.shape[1:]
+    first = _first(task)
+    return MODELS[task.work.model](fx.Spec(shape, 10))._replace(init=lambda key: first)
+
+
+def _first(task: work.Task) -> tuple[Any, Any]:
+    """Returns the task's parameters as a tree, and the statistics that go with them."""
+    params: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in task.parameters.items():
+        layer, leaf = name.split("/")
+        params.setdefault(layer, {})[leaf] = array
+    stats = {
+        layer: {"mean": np.zeros_like(leaves["scale"]), "var": np.ones_like(leaves["scale"])}
+        for layer, leaves in params.items()
+        if "scale" in leaves
+    }
+    return params, stats
+
+
+def _about() -> dict[str, Any]:
+    memory = jax.devices()[0].memory_stats() or {}
+    return {
+        "name": f"fedjax_ecgr {fx.__version__}",
+        **runs.environment(),
+        "cores_usable": wire.cores(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "device_memory_bytes": memory.get("bytes_limit"),
+        "kind": jax.default_backend(),
+    }
+
+
+def _peak_bytes() -> int:
+    memory = jax.devices()[0].memory_stats() or {}
+    return memory.get("peak_bytes_in_use") or wire.peak_memory()
+
+
+def _product_rate() -> float:
+    """Returns the best rate of a matrix product seen here, in operations a second."""
+    matrix = jax.random.normal(jax.random.key(0), (_PRODUCT, _PRODUCT))
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(matrix, matrix))
+    best = float("inf")
+    for _ in range(10):
+        began = time.perf_counter()
+        jax.block_until_ready(product(matrix, matrix))
+        best = min(best, time.perf_counter() - began)
+    return 2 * _PRODUCT**3 / best
+
+
+if __name__ == "__main__":
+    # a program found compiled on disk would have no compile time to speak of
+    jax.config.update("jax_enable_compilation_cache", False)
+    # read when the accelerator is first used, which may be shared with another of these
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")
+    main(sys.argv[1] if len(sys.argv) > 1 else None)

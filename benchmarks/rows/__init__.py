@@ -1,0 +1,26 @@
+"""What is measured: a row is a file with `measure(bench) -> Result` and its line here."""
+
+from collections.abc import Callable
+
+from benchmarks.measure import Bench, Result
+from benchmarks.rows import (
+    bncnn_torch,
+    cnn_pfl,
+    ecgr_overhead,
+    lenet_torch,
+    logistic_torch,
+    memory,
+    mlp_flower,
+    mlp_pfl,
+)
+
+ROWS: dict[str, Callable[[Bench], Result]] = {
+    "mlp-pfl": mlp_pfl.measure,
+    "cnn-pfl": cnn_pfl.measure,
+    "mlp-flower": mlp_flower.measure,
+    "lenet-torch": lenet_torch.measure,
+    "bncnn-torch": bncnn_torch.measure,
+    "logistic-torch": logistic_torch.measure,
+    "ecgr-overhead": ecgr_overhead.measure,
+    "memory": memory.measure,
+}

@@ -1,0 +1,355 @@
+"""The benchmark at small sizes, against a side in NumPy; no timing is asserted.
+
+Run as a program, this file is that side: FedAvg on logistic regression, written out.
+"""
+
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks import __main__ as cli
+from benchmarks import disturbance, measure, peers, record, work
+from benchmarks.measure import Bench, Comparison, DifferentWorkError, Target, at_least, compare
+from benchmarks.programs import ours, wire
+from benchmarks.rows import ROWS, memory
+from benchmarks.side import Side, SideError
+from benchmarks.work import Federation, Task, Work
+
+TASK = Work("logistic", batch_size=4, local_epochs=2, learning_rate=0.1, cohort_size=3)
+SIZES = [5, 9, 1, 12]  # ragged: partial batches, a client of one example
+
+
+def federation():
+    drawn = work.images(1, sum(SIZES), (60,))
+    return drawn._replace(sizes=np.array(SIZES, np.int32))
+
+
+def commands(*arguments):
+    """This project's side as it is, any other as this file."""
+
+    def command(program):
+        if program == "ours":
+            return [sys.executable, "-m", "benchmarks.programs.ours"]
+        return [sys.executable, "-m", "tests.test_benchmarks", *arguments]
+
+    return command
+
+
+def bench(*arguments, **options):
+    return Bench(commands(*arguments), **{"kind": "cpu", "repeats": 2, "quick": True, **options})
+
+
+def comparison(**options):
+    defaults = {"targets": {"cpu": at_least(0)}, "rounds": 2}
+    return Comparison("logistic", TASK, federation(), "numpy", **{**defaults, **options})
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return compare(bench(), comparison())
+
+
+def test_both_sides_are_measured_and_agree(measured):
+    assert measured.against == "NumPy"
+    assert len(measured.ours) == len(measured.theirs) == 2
+    assert measured.figure == measure.speed_up(measured.ours, measured.theirs) > 0
+    assert measured.reached
+    assert measured.compile_seconds > 0
+    assert measured.updates_a_second > 0
+    assert 0 < measured.share < 1
+    assert set(measured.peak_bytes) == {"ours", "theirs"}
+    said = measured.details["agreement"]
+    np.testing.assert_allclose(said["ours"]["losses"], said["theirs"]["losses"], rtol=1e-5)
+    np.testing.assert_allclose(said["ours"]["moved"], said["theirs"]["moved"], rtol=1e-4)
+    assert measured.details["clients"] == 4
+
+
+def test_sides_that_do_different_work_are_not_timed():
+    with pytest.raises(DifferentWorkError, match="losses"):
+        compare(bench("wrong"), comparison())
+    with pytest.raises(DifferentWorkError, match="runs on the cpu and NumPy on the tpu"):
+        compare(bench("elsewhere"), comparison())
+
+
+def test_a_side_that_stops_is_an_error():
+    with pytest.raises(SideError, match="exit status 3"):
+        Side([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(SideError, match="cannot run"):
+        Side(["/nowhere/python"])
+    echo = "import sys; print('{}', flush=True); sys.stdin.readline(); raise SystemExit(4)"
+    with Side([sys.executable, "-c", echo]) as side, pytest.raises(SideError, match="status 4"):
+        side.ask(rounds=1)
+
+
+def test_a_missed_target_or_a_long_compilation_is_a_miss(measured):
+    def reached(target, compile_seconds):
+        return measure.result(
+            bench(),
+            TASK,
+            federation(),
+            ours=[1.0],
+            figure=2.0,
+            target=target,
+            compile_seconds=compile_seconds,
+            rate=1e9,
+            details={},
+            **{name: getattr(measured, name) for name in ("title", "against", "theirs", "shown")},
+            peak_bytes={},
+            others_share=None,
+        ).reached
+
+    assert reached(at_least(2), 15)
+    assert reached(None, 15)
+    assert not reached(at_least(2.1), 1)
+    assert not reached(at_least(2), 15.1)
+    assert not reached(Target("less", lambda figure: figure < 2), 1)
+
+
+def test_record_is_kept_and_shown(measured, tmp_path):
+    environment = {"started": "2026-01-02T03:04:05+00:00", "kind": "cpu"}
+    path = record.write({"row": measured}, environment, tmp_path / "results")
+    assert path.name == "2026-01-02T030405Z-cpu.json"
+    rows, kept = record.read(path)
+    assert rows == {"row": measured}
+    assert kept["load_at_the_end"] >= 0
+    with pytest.raises(FileExistsError):
+        record.write({"row": measured}, environment, tmp_path / "results")
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(record.table(rows))
+    text = captured.get()
+    assert "NumPy" in text
+    assert "≥ 0×" in text
+    assert f"{measured.compile_seconds:.1f}" in text
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", sorted(set(ROWS) - {"memory"}))
+def test_rows_are_whole(name, kind, monkeypatch):
+    seen = []
+    module = sys.modules[ROWS[name].__module__]
+    monkeypatch.setattr(module, "compare", lambda bench, row: seen.append(row))
+    ROWS[name](bench(kind=kind))
+    (row,) = seen
+    layers = work.ARCHITECTURES[row.task.model]
+    features = math.prod(row.federation.inputs.shape[1:])
+    if layers[0].name == "fc1":
+        assert features == layers[0].kernel[0]
+    else:
+        assert row.federation.inputs.shape[-1] == layers[0].kernel[2]
+    assert row.federation.sizes.sum() == len(row.federation.labels) == len(row.federation.inputs)
+    assert row.program == "ours" or row.program in peers.PROGRAMS
+    assert (Path(work.__file__).parent / "programs" / f"{row.program}.py").exists()
+    assert (
+        (kind in row.targets) or name == "mlp-flower" or (name, kind) == ("logistic-torch", "gpu")
+    )
+
+
+@pytest.mark.parametrize("name", sorted(work.ARCHITECTURES))
+def test_layers_are_those_of_the_models(name):
+    shape = {"logistic": (60,), "mlp": (784,), "lenet": (28, 28, 1)}.get(name, (32, 32, 3))
+    model = ours.MODELS[name](ours.fx.Spec(shape, 10))
+    parameters = work.first_parameters(name)
+    params, stats = ours._first(Task(TASK._replace(model=name), federation(), parameters))
+    if name != "cnn":  # which has no parameters of its own to compare with
+        drawn = jax.eval_shape(model.init, jax.random.key(0))
+        assert jax.tree.map(np.shape, (params, stats)) == jax.tree.map(np.shape, drawn)
+    inputs = jax.ShapeDtypeStruct((2, *shape), np.float32)
+    outputs, _ = jax.eval_shape(
+        lambda x: model.apply(params, stats, x, mask=np.ones(2, bool), train=True, key=None), inputs
+    )
+    assert outputs.shape == (2, 10)
+
+
+def test_useful_operations():
+    # LeNet: 117,600 multiply-adds in its first convolution, 416,520 in all
+    assert work.operations("lenet") == 2 * (3 * 416_520 - 117_600)
+    assert work.operations("logistic") == 2 * 2 * 600
+    assert work.operations_a_round(TASK, federation()) == 2400 * 27 * 2 * 3 / 4
+
+
+def test_others_on_the_same_cores_are_noticed():
+    spin = "import time; e = time.time() + 3\nwhile time.time() < e: pass"
+    before = disturbance.reading()
+    with subprocess.Popen([sys.executable, "-c", spin]) as spinning:
+        time.sleep(1)
+        ours_counted = disturbance.reading()
+        spinning.kill()
+    assert ours_counted.own - before.own > 0.1  # a child is no other
+    assert ours_counted.busy > before.busy
+    later = before._replace(wall=before.wall + 1, busy=before.busy + 1, own=before.own + 0.5)
+    cores = len(os.sched_getaffinity(0))
+    assert disturbance.others_share(before, later) == pytest.approx(0.5 / cores)
+    assert disturbance.others_share(None, later) is None
+
+
+def test_task_survives_its_file(tmp_path):
+    task = Task(TASK, federation(), work.first_parameters("logistic"))
+    work.write(tmp_path / "task.npz", task)
+    read = work.read(tmp_path / "task.npz")
+    assert read.work == task.work
+    jax.tree.map(np.testing.assert_array_equal, read[1:], task[1:])
+
+
+def test_memory_is_that_of_a_round_with_the_whole_cohort():
+    used = memory.use(bench(), TASK._replace(placement="vmap", chunk_size=2), federation())
+    assert used.answer["peak_bytes"] > federation().num_bytes
+    assert used.rate > 0
+
+
+def test_memory_row(monkeypatch):
+    def use(bench, task, federation):
+        peak = federation.num_bytes + 1000 + task.cohort_size
+        return memory.Used({"peak_bytes": peak, "seconds": 1.0, "compile_seconds": 1.0}, rate=1e9)
+
+    monkeypatch.setattr(memory, "use", use)
+    done = memory.measure(bench(repeats=3))
+    assert done.figure == pytest.approx(1100 / 1010 - 1)
+    assert done.reached
+    assert done.peak_bytes["ours"] - done.peak_bytes["theirs"] == 90
+
+
+def test_growth_is_less_the_data():
+    large, small = ({"peak_bytes": peak} for peak in (160, 140))
+    assert memory.grown(large, small, data_bytes=100) == pytest.approx(0.5)
+
+
+def test_command_line(measured, tmp_path, monkeypatch, capsys):
+    rows = {"hit": lambda bench: measured, "miss": lambda bench: measured._replace(reached=False)}
+    monkeypatch.setattr(cli, "ROWS", rows)
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    assert cli.main(["--rows", "miss", "--quick"]) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert cli.main(["--rows", "hit", "miss", "--repeats", "1"]) == 1
+    (path,) = tmp_path.iterdir()
+    environment = record.read(path)[1]
+    for known in ("started", "commit", "processor", "cores_usable", "memory_bytes", "jax", "load"):
+        assert known in environment
+    shown = capsys.readouterr()
+    assert "[2/2] miss" in shown.err
+    assert str(path) in shown.out.replace("\n", "")
+    for wrong in (["--rows", "none"], ["--repeats", "0"], ["--peer", "none=x"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(wrong)
+
+
+def test_an_error_is_one_line(monkeypatch, capsys):
+    def fails(bench):
+        raise DifferentWorkError("they differ")
+
+    monkeypatch.setattr(cli, "ROWS", {"row": fails})
+    assert cli.main(["--rows", "row"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: they differ"
+
+
+def test_environments_are_made_whole_or_again(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(peers.subprocess, "run", lambda command, check: calls.append(command))
+    (tmp_path / "torch").mkdir()  # half made
+    python = peers.environment("torch", tmp_path)
+    assert calls[0][1:4] == ["-m", "venv", "--clear"]
+    assert calls[1][0] == str(python)
+    assert set(peers.PEERS["torch"].requirements) <= set(calls[1])
+    assert peers.environment("torch", tmp_path) == python
+    assert len(calls) == 2
+    other = peers.PEERS["torch"]._replace(requirements=("torch==0",))
+    monkeypatch.setitem(peers.PEERS, "torch", other)
+    peers.environment("torch", tmp_path)
+    assert len(calls) == 4
+
+
+def test_a_peer_that_needs_another_python_says_which(tmp_path, monkeypatch):
+    monkeypatch.setitem(peers.PEERS, "old", peers.Peer(("old",), oldest=(3, 1), newest=(3, 2)))
+    monkeypatch.setattr(peers.shutil, "which", lambda name: None)
+    with pytest.raises(peers.PeerError, match=r"old: needs a Python from 3\.1 to 3\.2"):
+        peers.environment("old", tmp_path)
+    monkeypatch.setattr(peers.shutil, "which", lambda name: f"/bin/{name}")
+    assert peers._python_for("old", peers.PEERS["old"]) == "/bin/python3.2"
+
+
+PEER_TASKS = {
+    "torch_loop": (TASK, federation()),
+    "pfl_loop": (
+        Work("mlp", batch_size=4, cohort_size=2, learning_rate=0.05),
+        work.images(3, 6, (784,)),
+    ),
+    "flower_loop": (
+        Work("mlp", batch_size=4, cohort_size=2, learning_rate=0.05),
+        work.images(3, 6, (784,)),
+    ),
+}
+
+
+@pytest.mark.parametrize("program", sorted(peers.PROGRAMS))
+def test_other_projects_agree(program):
+    peer = peers.PROGRAMS[program]
+    if peers.installed(peer) is None:
+        pytest.skip(f"{peer} is not installed in .venv-peers; `python -m benchmarks` does that")
+    task, data = PEER_TASKS[program]
+    row = Comparison(program, task, data, program, targets={}, rounds=1)
+    assert compare(bench()._replace(commands=peers.commands({})), row).figure > 0
+
+
+def numpy_round(task: Work, data: Federation, params, cohort, order):
+    """FedAvg's round on multinomial logistic regression; returns parameters and mean loss."""
+    starts = np.concatenate([[0], np.cumsum(data.sizes)])
+    total = data.sizes[cohort].sum()
+    update, mean_loss = [np.zeros_like(p) for p in params], 0.0
+    for client in cohort:
+        x = (data.inputs[starts[client] : starts[client + 1]] - data.mean) / data.std
+        y = data.labels[starts[client] : starts[client + 1]]
+        kernel, bias = (p.copy() for p in params)
+        for _ in range(task.local_epochs):
+            rows = order(len(y))
+            for batch in np.split(rows, range(task.batch_size, len(y), task.batch_size)):
+                logits = x[batch] @ kernel + bias
+                share = np.exp(logits - logits.max(1, keepdims=True))
+                share /= share.sum(1, keepdims=True)
+                losses = -np.log(share[np.arange(len(batch)), y[batch]])
+                mean_loss += losses.sum() / (total * task.local_epochs)
+                share[np.arange(len(batch)), y[batch]] -= 1
+                kernel -= task.learning_rate * x[batch].T @ share / len(batch)
+                bias -= task.learning_rate * share.mean(0)
+        weight = len(y) / total
+        update = [
+            u + weight * (p - q) for u, p, q in zip(update, params, (kernel, bias), strict=True)
+        ]
+    return [p - u for p, u in zip(params, update, strict=True)], mean_loss
+
+
+def main(*flags: str) -> None:
+    """The side in NumPy; does other work, or says it runs elsewhere, when told to."""
+    *flags, path = flags
+    task, data, parameters = work.read(Path(path))
+    if "wrong" in flags:
+        task = task._replace(learning_rate=2 * task.learning_rate)
+    first = [parameters["fc1/kernel"].astype(float), parameters["fc1/bias"].astype(float)]
+    rng = np.random.default_rng(0)
+
+    def answer(rounds, shuffle, cohorts):
+        params, losses, began = first, [], time.perf_counter()
+        for index in range(rounds):
+            cohort = cohorts[index] if cohorts else rng.permutation(len(data.sizes))[:3]
+            order = rng.permutation if shuffle else np.arange
+            params, loss = numpy_round(task, data, params, np.array(cohort), order)
+            losses.append(float(loss))
+        moved = np.sqrt(sum(np.square(p - q).sum() for p, q in zip(params, first, strict=True)))
+        print("a library's chatter")  # must not come between the answers
+        return wire.Answer(
+            time.perf_counter() - began, losses, float(moved), 0.0, wire.peak_memory()
+        )._asdict()
+
+    kind = "tpu" if "elsewhere" in flags else "cpu"
+    wire.serve({"name": "NumPy", "kind": kind}, answer)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
