@@ -260,7 +260,7 @@ def _per_step(deltas: np.ndarray, beta: float, ratio: float) -> np.ndarray:
     regulator = fx.ecgr(beta, ratio)
     state = regulator.init(jnp.zeros_like(deltas[0]), len(deltas) + 1)
     state, _ = jax.lax.scan(lambda s, d: (regulator.update(d, s), None), state, deltas)
-    return np.asarray(regulator.finalize(state)[0])
+    return np.asarray(regulator.finalize(state, deltas.sum(axis=0))[0])
 
 
 def main(arguments: list[str]) -> int:

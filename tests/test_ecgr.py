@@ -51,7 +51,7 @@ def per_step(regulator, deltas, max_steps, active=None):
     state, _ = jax.lax.scan(step, regulator.init(params, max_steps), steps)
     if regulator.replay is not None:
         state, _ = jax.lax.scan(again, regulator.replay.init(params, state), steps)
-    return regulator.finalize(state)
+    return regulator.finalize(state, as_tree(jnp.where(active[:, None], deltas, 0).sum(axis=0)))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -349,7 +349,7 @@ def test_every_regulator_keeps_the_contract(name):
         state = regulator.replay.init(params, stepped)
         stepped = regulator.replay.update(params, state, jnp.asarray(False))
         assert jax.tree.structure(stepped) == jax.tree.structure(state)
-    update, info = regulator.finalize(stepped)
+    update, info = regulator.finalize(stepped, params)
     assert jax.tree.map(jnp.shape, update) == jax.tree.map(jnp.shape, params)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(info))
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.algorithms import ALGORITHMS
@@ -15,6 +17,7 @@ from fedjax_ecgr.data import from_assignment, from_owners
 from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import REGULATORS
+from fedjax_ecgr.simulation import placement
 from fedjax_ecgr.simulation.client import Start, train
 from fedjax_ecgr.simulation.round import sample
 from tests import plain
@@ -148,7 +151,7 @@ def test_a_replay_sees_the_same_steps_again():
         first, second = state
         return first, update(delta, second, active)
 
-    def finalize(state):
+    def finalize(state, total):
         (first, steps), (second, repeated) = state
         return {"w": second.sum(axis=0)}, (first, second, steps, repeated)
 
@@ -224,10 +227,10 @@ def test_devices_agree_with_pmap(x64):
     round_key = jax.random.fold_in(key, 0)
     examples = jax.tree.map(jnp.asarray, data.examples)
 
-    def one_client(client, row, size):
-        client_key = jax.random.fold_in(round_key, client)
-        bound = work.num_steps(jnp.int32(data.indices.shape[1]))
-        return train(work, start, examples, row, size, client_key, bound).upload.update
+    def one_client(number, row, size):
+        client_key = jax.random.fold_in(round_key, number)
+        longest = jnp.int32(data.indices.shape[1])
+        return train(work, start, examples, row, size, client_key, longest).upload.update
 
     updates = jax.pmap(one_client)(np.arange(4, dtype=np.int32), data.indices, data.sizes)
     weights = np.asarray(data.sizes) / data.sizes.sum()
@@ -238,6 +241,43 @@ def test_devices_agree_with_pmap(x64):
     )
     state, _ = jax.jit(built.round)(state, key, built.hyperparameters)
     assert largest_difference(state.params, expected) < 1e-12
+
+
+@pytest.mark.parametrize("placed", ["scan", "vmap"])
+def test_sorting_no_more_of_a_row_than_needed_gives_the_same_order(placed, monkeypatch):
+    def end(short):
+        monkeypatch.setattr("fedjax_ecgr.simulation.client._SHORT", short)
+        sim = fx.simulation(
+            method("fedavg", True), model(), federation([40, 3, 17, 9]), batch_size=BATCH,
+            **PLACEMENTS[placed],
+        )  # fmt: skip
+        return after(sim, 1)[1].params
+
+    assert largest_difference(end(2), end(1000)) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 10**6), min_size=1, max_size=40),
+    chunk_size=st.integers(1, 4),
+    num_devices=st.integers(1, 4),
+)
+def test_clients_are_dealt_out_evenly(sizes, chunk_size, num_devices):
+    sizes += [0] * (-len(sizes) % (chunk_size * num_devices))
+    layout = placement.placement(
+        "devices" if num_devices > 1 else "vmap", len(sizes),
+        chunk_size=chunk_size, num_devices=num_devices,
+    )  # fmt: skip
+    order = np.asarray(placement._dealt(jnp.asarray(sizes, jnp.int32), layout))
+    assert sorted(order.tolist()) == list(range(len(sizes)))
+    chunks = np.asarray(sizes)[order].reshape(num_devices, -1, layout.chunk_size)
+    # chunks are of neighbours in size: put in order, they are all sizes in order
+    each = chunks.reshape(-1, layout.chunk_size).tolist()
+    ordered = sorted((sorted(chunk, reverse=True) for chunk in each), reverse=True)
+    assert [size for chunk in ordered for size in chunk] == sorted(sizes, reverse=True)
+    # what devices wait for each other is no more than the largest chunk's work
+    loads = chunks.max(axis=2).sum(axis=1)
+    assert loads.max() - loads.min() <= max(sizes)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 5, 6])

@@ -55,8 +55,13 @@ class Update(Protocol):
 class Finalize(Protocol):
     """Ends a client's round."""
 
-    def __call__(self, state: PyTree) -> tuple[PyTree, PyTree]:
-        """Returns `(update, info)`: what to upload, and diagnostics (arrays only)."""
+    def __call__(self, state: PyTree, total: PyTree) -> tuple[PyTree, PyTree]:
+        """Returns `(update, info)`: what to upload, and diagnostics (arrays only).
+
+        Args:
+          state: the state after the last pass.
+          total: the sum of all deltas, w_0 − w_τ, like the parameters.
+        """
         ...
 
 
@@ -87,7 +92,7 @@ class Regulator(NamedTuple):
       init: `(params, max_steps, hyperparameters=None) -> state`.
       update: `(delta, state, active=True) -> state`, called in every local step inside the
         compiled loop.
-      finalize: `state -> (update, info)`, of the state after the last pass.
+      finalize: `(state, total) -> (update, info)`, of the state after the last pass and Σ d.
       replay: a second pass between `update` and `finalize`, or None.
     """
 

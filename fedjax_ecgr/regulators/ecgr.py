@@ -287,7 +287,7 @@ def ecgr(
       >>> state = regulator.init({"w": jnp.zeros(2)}, max_steps=4)
       >>> for delta in ([3.0, 0.0], [1.0, 1.0], [-1.0, -0.5]):
       ...     state = regulator.update({"w": jnp.array(delta)}, state)
-      >>> update, info = regulator.finalize(state)
+      >>> update, info = regulator.finalize(state, {"w": jnp.array([3.0, 0.5])})
       >>> [round(float(x), 4) for x in update["w"]]
       [0.0, 3.0414]
     """
@@ -310,7 +310,8 @@ def ecgr(
     def update(delta: PyTree, state: _State, active: Array | bool = True) -> _State:
         return _store(state, *_in_units(delta, active), active)
 
-    def finalize(state: _State) -> tuple[PyTree, ECGRInfo]:
+    def finalize(state: _State, total: PyTree) -> tuple[PyTree, ECGRInfo]:
+        del total  # what is kept of the deltas has a sum of its own, in units that cannot overflow
         plan = _planned(_gram(state.rows, state.units.dtype), state, rule)
         return _rescaled(plan, *_summed(plan, state.rows, state.units, _mask(state)))
 
@@ -361,7 +362,8 @@ def _add(delta: PyTree, state: _Sums, active: Array | bool = True) -> _Sums:
     )
 
 
-def _finalize_sums(state: _Sums) -> tuple[PyTree, ECGRInfo]:
+def _finalize_sums(state: _Sums, total: PyTree) -> tuple[PyTree, ECGRInfo]:
+    del total  # summed in units that cannot overflow
     return _rescaled(state.plan, state.total, state.blended)
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+import jax.numpy as jnp  # noqa: F401 — for the example
 
 from fedjax_ecgr.regulators.base import Array, PyTree, Regulator
 
@@ -12,14 +11,14 @@ from fedjax_ecgr.regulators.base import Array, PyTree, Regulator
 def identity() -> Regulator:
     r"""Returns the regulator that leaves the update as it is, the sum of the step deltas.
 
-    $u = \sum_\lambda d_\lambda$.
+    $u = \sum_\lambda d_\lambda = w_0 - w_\tau$, of which nothing need be kept on the way.
 
     Example:
       >>> regulator = identity()
       >>> state = regulator.init({"w": jnp.zeros(2)}, max_steps=2)
       >>> state = regulator.update({"w": jnp.array([1.0, 0.0])}, state)
       >>> state = regulator.update({"w": jnp.array([2.0, 1.0])}, state)
-      >>> update, info = regulator.finalize(state)
+      >>> update, info = regulator.finalize(state, {"w": jnp.array([3.0, 1.0])})
       >>> update["w"].tolist()
       [3.0, 1.0]
     """
@@ -29,13 +28,14 @@ def identity() -> Regulator:
 def _init(
     params: PyTree, max_steps: int, hyperparameters: Mapping[str, Any] | None = None
 ) -> PyTree:
-    del max_steps, hyperparameters
-    return jax.tree.map(jnp.zeros_like, params)
+    del params, max_steps, hyperparameters
+    return ()
 
 
 def _update(delta: PyTree, state: PyTree, active: Array | bool = True) -> PyTree:
-    return jax.tree.map(lambda total, d: jnp.where(active, total + d, total), state, delta)
+    del delta, active
+    return state
 
 
-def _finalize(state: PyTree) -> tuple[PyTree, PyTree]:
-    return state, ()
+def _finalize(state: PyTree, total: PyTree) -> tuple[PyTree, PyTree]:
+    return total, state

@@ -26,6 +26,9 @@ Size = TypeVar("Size", int, Array)
 # the streams of randomness of one client's round, folded into its key
 _ORDER, _MODEL = 0, 1
 
+# rows of examples are sorted in halves, quarters … but never in parts shorter than about this
+_SHORT = 128
+
 
 class Work(NamedTuple):
     """What every client does; static.
@@ -129,7 +132,7 @@ def train(
     row: Array,
     size: Array,
     key: Array,
-    bound: Array,
+    longest: Array | None = None,
 ) -> Outcome:
     """Runs one client's round.
 
@@ -140,7 +143,8 @@ def train(
       row: [max_examples] int32, the client's examples in its first `size` entries.
       size: n, int32.
       key: the randomness of this client in this round.
-      bound: how many steps the loop takes, at least τ; those beyond τ change nothing.
+      longest: the largest size of the clients that run at once, each as many steps as that client;
+        those beyond its own τ change nothing. None for a client that runs alone.
 
     Returns:
       The upload, the client's next state and a report.
@@ -150,7 +154,8 @@ def train(
     max_steps = work.local_epochs * batches(row.shape[0], work.batch_size)
     num_steps = work.num_steps(size)
     per_epoch = jnp.maximum(batches(size, work.batch_size), 1)
-    order = _order(work, row, size, jax.random.fold_in(key, _ORDER))
+    length = num_steps if longest is None else work.num_steps(longest)
+    order = _order(work, row, size, longest, jax.random.fold_in(key, _ORDER))
     optimizer = algorithm.optimizer(local.learning_rate, local.hyperparameters)
 
     def objective(
@@ -165,7 +170,7 @@ def train(
         return total / count + algorithm.objective(params, local), (stats, total)
 
     def step(observe: Update, index: Array, carry: _Carry) -> _Carry:
-        active = index < num_steps
+        active = True if longest is None else index < num_steps
         epoch, position = index // per_epoch, index % per_epoch * work.batch_size
         batch = jax.lax.dynamic_slice(order, (epoch, position), (1, work.batch_size))[0]
         mask = (position + jnp.arange(work.batch_size, dtype=jnp.int32) < size) & active
@@ -193,13 +198,14 @@ def train(
             regulator,
             jnp.zeros((), dtype),
         )
-        return jax.lax.fori_loop(0, bound, partial(step, observe), first)
+        return jax.lax.fori_loop(0, length, partial(step, observe), first)
 
     regulator = algorithm.regulator
     end = steps(regulator.update, regulator.init(local.params, max_steps, start.regulator))
     if regulator.replay is not None:
         end = steps(regulator.replay.update, regulator.replay.init(local.params, end.regulator))
-    update, info = regulator.finalize(end.regulator)
+    total = jax.tree.map(jnp.subtract, local.params, end.params)
+    update, info = regulator.finalize(end.regulator, total)
     taken = num_steps > 0
     trained = Trained(end.params, update, jnp.maximum(num_steps, 1).astype(dtype))
     upload, state = algorithm.finish(trained, local)
@@ -207,7 +213,7 @@ def train(
     seen = jnp.maximum(size * work.local_epochs, 1).astype(dtype)
     report = Report(
         loss=end.loss / seen,
-        drift=optax.tree.norm(jax.tree.map(jnp.subtract, local.params, end.params)),
+        drift=optax.tree.norm(total),
         squared_norm=optax.tree.norm(upload.update, squared=True),
         num_steps=num_steps,
         finite=all_finite((upload, end.stats, end.loss)),
@@ -216,28 +222,44 @@ def train(
     return Outcome(upload, end.stats, _where(taken, state, local.state), report)
 
 
-def _order(work: Work, row: Array, size: Array, key: Array) -> Array:
+def _order(work: Work, row: Array, size: Array, longest: Array | None, key: Array) -> Array:
     """Returns each epoch's order of the client's examples: [epochs, whole batches] int32.
 
     What fills the last batch up are the client's own examples again, so that nobody's data, which
     masks keep out of every sum, can reach another client as 0 · inf.
     """
-    filled = jnp.arange(batches(row.shape[0], work.batch_size) * work.batch_size, dtype=jnp.int32)
+    width = row.shape[0]
+    filled = jnp.arange(batches(width, work.batch_size) * work.batch_size, dtype=jnp.int32)
     filled = filled % jnp.maximum(size, 1)
+    if not work.shuffle:
+        return jnp.broadcast_to(row[filled], (work.local_epochs, filled.shape[0]))
 
-    def epoch(index: Array) -> Array:
-        if not work.shuffle:
-            return row
-        draws = jax.random.bits(jax.random.fold_in(key, index), row.shape, jnp.uint32)
-        absent = jnp.arange(row.shape[0], dtype=jnp.int32) >= size
-        # the sort is stable: a draw of the largest number still comes before what is absent
-        return row[jnp.argsort(jnp.where(absent, ~jnp.uint32(0), draws))]
+    def shuffled(width: int) -> Array:
+        """Shuffles a row of which nothing stands behind `width`."""
 
-    order = jax.vmap(epoch)(jnp.arange(work.local_epochs, dtype=jnp.int32))
+        def epoch(index: Array) -> Array:
+            draws = jax.random.bits(jax.random.fold_in(key, index), (width,), jnp.uint32)
+            absent = jnp.arange(width, dtype=jnp.int32) >= size
+            # the sort is stable: a draw of the largest number still comes before what is absent
+            return row[jnp.argsort(jnp.where(absent, ~jnp.uint32(0), draws))]
+
+        order = jax.vmap(epoch)(jnp.arange(work.local_epochs, dtype=jnp.int32))
+        return jnp.pad(order, ((0, 0), (0, row.shape[0] - width)))
+
+    # A row is as wide as the largest client's. Sorting no more of it than the clients at hand need
+    # gives the same order: the draws of a shorter row are the first of a longer one's.
+    widths = [width]
+    while widths[-1] > _SHORT:
+        widths.append(-(-widths[-1] // 2))
+    needed = size if longest is None else longest
+    halvings = jnp.sum(needed <= jnp.array(widths[1:], jnp.int32), dtype=jnp.int32)
+    order = jax.lax.switch(halvings, [partial(shuffled, w) for w in widths])
     return order[:, filled]
 
 
-def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
+def _where(condition: Array | bool, new: PyTree, old: PyTree) -> PyTree:
+    if condition is True:
+        return new
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 

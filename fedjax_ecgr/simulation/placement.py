@@ -21,8 +21,9 @@ from fedjax_ecgr import check
 Array = jax.Array
 PyTree = Any
 
-# (context, one client's slot, bound) -> (what is summed over clients, what is kept of each)
-ClientFunction = Callable[[PyTree, PyTree, Array], tuple[PyTree, PyTree]]
+# (context, one client's slot, longest) -> (what is summed over clients, what is kept of each);
+# longest is the largest size of the clients that run at once, None for a client that runs alone
+ClientFunction = Callable[[PyTree, PyTree, Array | None], tuple[PyTree, PyTree]]
 
 AXIS = "clients"
 KINDS = {
@@ -101,18 +102,20 @@ def map_reduce(
     placement: Placement,
     context: PyTree,
     slots: PyTree,
-    bound: Callable[[PyTree], Array],
+    size: Callable[[PyTree], Array],
 ) -> tuple[PyTree, PyTree]:
     """Applies `function` to every client slot, laid out as `placement` says.
 
+    Clients of a chunk wait for the largest of them, and devices for one another. So clients of like
+    size share a chunk, and chunks are dealt out for devices to have equal work.
+
     Args:
-      function: `(context, slot, bound) -> (summand, kept)` for one client.
+      function: `(context, slot, longest) -> (summand, kept)` for one client.
       placement: the layout.
       context: what all clients share.
       slots: [clients, ...] leaves, what differs. All-zero slots may be added at the end; they must
         contribute nothing to the sum.
-      bound: `slot -> int32`, how long the client's loop must run; clients that run at once share
-        the largest.
+      size: `slot -> int32`, what the client's work is proportional to.
 
     Returns:
       The sum over clients, and what is kept of each, stacked [clients, ...].
@@ -120,7 +123,10 @@ def map_reduce(
     clients = jax.tree.leaves(slots)[0].shape[0]
     multiple = placement.chunk_size * placement.num_devices
     slots = jax.tree.map(lambda x: _pad(x, -clients % multiple), slots)
-    on_one = partial(_on_one_device, function, placement.chunk_size, bound)
+    if multiple > 1:
+        order = _dealt(jax.vmap(size)(slots), placement)
+        slots = jax.tree.map(lambda x: x[order], slots)
+    on_one = partial(_on_one_device, function, placement.chunk_size, size)
     if placement.mesh is None:
         total, kept = on_one(context, slots)
     else:
@@ -132,7 +138,33 @@ def map_reduce(
             out_specs=(replicated, split),
             check_vma=False,  # gradients are taken of each client's own copy: none to be summed
         )(context, slots)
+    if multiple > 1:
+        kept = jax.tree.map(lambda x: x[jnp.argsort(order)], kept)
     return total, jax.tree.map(lambda x: x[:clients], kept)
+
+
+def _dealt(sizes: Array, placement: Placement) -> Array:
+    """Returns the order in which clients stand, device by device and chunk by chunk: [clients].
+
+    The largest first, and each chunk to the device that has least to do so far (Graham 1969), of
+    those that have not got their equal number of chunks.
+    """
+    order = jnp.argsort(-sizes).astype(jnp.int32).reshape(-1, placement.chunk_size)
+    devices = placement.num_devices
+    if devices == 1:
+        return order.reshape(-1)
+    share = order.shape[0] // devices
+
+    def deal(given: tuple[Array, Array], work: Array) -> tuple[tuple[Array, Array], Array]:
+        done, chunks = given
+        device = jax.lax.argmin(jnp.where(chunks < share, done, jnp.inf), 0, jnp.int32)
+        place = device * share + chunks[device]
+        return (done.at[device].add(work), chunks.at[device].add(1)), place
+
+    nothing = jnp.zeros(devices, jnp.float32), jnp.zeros(devices, jnp.int32)
+    longest = sizes[order[:, 0]].astype(jnp.float32)
+    _, places = jax.lax.scan(deal, nothing, longest)
+    return jnp.zeros_like(order).at[places].set(order).reshape(-1)
 
 
 def _summed(results: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
@@ -142,16 +174,16 @@ def _summed(results: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
 def _on_one_device(
     function: ClientFunction,
     chunk_size: int,
-    bound: Callable[[PyTree], Array],
+    size: Callable[[PyTree], Array],
     context: PyTree,
     slots: PyTree,
 ) -> tuple[PyTree, PyTree]:
     def one(slot: PyTree) -> tuple[PyTree, PyTree]:
-        summand, kept = function(context, slot, bound(slot))
+        summand, kept = function(context, slot, None)
         return summand, jax.tree.map(lambda x: x[None], kept)
 
     def several(chunk: PyTree) -> tuple[PyTree, PyTree]:
-        longest = jax.vmap(bound)(chunk).max()
+        longest = jax.vmap(size)(chunk).max()
         summands, kept = jax.vmap(function, in_axes=(None, 0, None))(context, chunk, longest)
         return jax.tree.map(lambda x: x.sum(axis=0), summands), kept
 
@@ -164,7 +196,7 @@ def _on_one_device(
 
     chunks = jax.tree.map(lambda x: x.reshape(-1, chunk_size, *x.shape[1:]), slots)
     slot = jax.tree.map(lambda x: x[0], slots)
-    shapes = jax.eval_shape(lambda slot: function(context, slot, bound(slot))[0], slot)
+    shapes = jax.eval_shape(lambda slot: function(context, slot, None)[0], slot)
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     total, kept = jax.lax.scan(step, zero, chunks)
     return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), kept)

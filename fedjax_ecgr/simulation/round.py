@@ -152,7 +152,7 @@ def run_round(
         jax.random.key_data(round_key),
     )
 
-    def client(context: PyTree, slot: _Slot, bound: Array) -> tuple[_Sums, PyTree]:
+    def client(context: PyTree, slot: _Slot, longest: Array | None) -> tuple[_Sums, PyTree]:
         start, states, data, key_data = context
         own = jax.tree.map(lambda x: x[slot.client], states)
         start = start._replace(local=start.local._replace(state=own))
@@ -166,7 +166,7 @@ def run_round(
             data.indices[slot.client],
             slot.size,
             client_key,
-            bound,
+            longest,
         )
         return _weighted(slot.weight, setting.cohort_size, outcome), (outcome.state, outcome.report)
 
@@ -175,7 +175,7 @@ def run_round(
         setting.placement,
         context,
         _Slot(cohort, sizes, weights),
-        lambda slot: setting.work.num_steps(slot.size),
+        lambda slot: slot.size,
     )
     participation = jnp.asarray(setting.cohort_size / num_clients, dtype)
     params, server = algorithm.update_server(
