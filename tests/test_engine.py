@@ -17,6 +17,7 @@ from fedjax_ecgr.data import from_assignment, from_owners
 from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import REGULATORS
+from fedjax_ecgr.simulation import client as local_round
 from fedjax_ecgr.simulation import placement
 from fedjax_ecgr.simulation.client import Start, train
 from fedjax_ecgr.simulation.round import sample
@@ -246,7 +247,7 @@ def test_devices_agree_with_pmap(x64):
 @pytest.mark.parametrize("placed", ["scan", "vmap"])
 def test_sorting_no_more_of_a_row_than_needed_gives_the_same_order(placed, monkeypatch):
     def end(short):
-        monkeypatch.setattr("fedjax_ecgr.simulation.client._SHORT", short)
+        monkeypatch.setattr(local_round, "_SHORT", short)
         sim = fx.simulation(
             method("fedavg", True), model(), federation([40, 3, 17, 9]), batch_size=BATCH,
             **PLACEMENTS[placed],
