@@ -49,7 +49,6 @@ def main(path: str) -> None:
         return value
 
     network = networks.network(task.work.model, task.parameters)
-    network = network.to(memory_format=torch.channels_last)
     network.loss, network.metrics = (types.MethodType(f, network) for f in (loss, metrics))
     model = PyTorchModel(
         model=network,
