@@ -239,6 +239,29 @@ def test_the_module_is_the_command():
     assert done.stderr == ""
 
 
+def test_the_command_keeps_what_it_compiles_and_the_library_does_not(tmp_path):
+    code = (
+        "import jax, fedjax_ecgr as fx, fedjax_ecgr.__main__ as command\n"
+        "fx.simulate; print(jax.config.jax_compilation_cache_dir)\n"
+        "command._keep_compiled_programs(); print(jax.config.jax_compilation_cache_dir)\n"
+    )
+    unset = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    paths = {"PYTHONPATH": str(Path(__file__).parents[1]), "XDG_CACHE_HOME": str(tmp_path)}
+
+    def printed(**chosen):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**unset, **paths, **chosen},
+        )
+        return done.stdout.split()
+
+    assert printed() == ["None", str(tmp_path / "fedjax_ecgr")]
+    assert printed(JAX_COMPILATION_CACHE_DIR="mine") == ["mine", "mine"]
+
+
 def test_the_digits_experiment_runs_end_to_end(capsys):
     from experiments.digits import main as digits
 
