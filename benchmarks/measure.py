@@ -233,10 +233,17 @@ def result(
     )
 
 
-def start(bench: Bench, program: str, task: Work, federation: Federation, path: Path) -> Side:
+def start(
+    bench: Bench,
+    program: str,
+    task: Work,
+    federation: Federation,
+    path: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Side:
     """Starts a program on a task, which is written to `path` for it."""
     work.write(path, work.Task(task, federation, work.first_parameters(task.model)))
-    return Side(bench.commands(program), str(path))
+    return Side(bench.commands(program), str(path), environment=environment)
 
 
 def product_rate(here: Side) -> float:

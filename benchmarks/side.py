@@ -1,8 +1,9 @@
 """One side of a comparison: a program in a process of its own that answers JSON lines."""
 
 import json
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +24,18 @@ class Side:
       about: what it said of itself.
     """
 
-    def __init__(self, command: Sequence[str], *arguments: str):
+    def __init__(
+        self,
+        command: Sequence[str],
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+    ):
         """Starts a program and waits for what it says of itself.
 
         Args:
           command: what to run, in the checkout's root.
           *arguments: its arguments.
+          environment: variables that it gets besides those of this process.
 
         Raises:
           SideError: it does not start, or ends without a word.
@@ -38,6 +45,7 @@ class Side:
             self._process = subprocess.Popen(
                 [*command, *arguments],
                 cwd=ROOT,
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -39,6 +39,7 @@ def _bncnn() -> tuple[Layer, ...]:
 ARCHITECTURES: dict[str, tuple[Layer, ...]] = {
     "logistic": (Layer("fc1", (60, 10)),),
     "mlp": (Layer("fc1", (784, 200)), Layer("fc2", (200, 10))),
+    "mlp64": (Layer("fc1", (64, 200)), Layer("fc2", (200, 10))),
     "lenet": (
         Layer("conv1", (5, 5, 1, 6), 28**2),
         Layer("conv2", (5, 5, 6, 16), 10**2),
@@ -72,6 +73,8 @@ class Work(NamedTuple):
       eval_every: rounds from one evaluation on the test examples to the next, or None for none.
       placement: how this project lays clients out; nobody else reads it.
       chunk_size: how many at once, likewise.
+      channels_last: whether PyTorch keeps images' channels together, which it does not by itself;
+        nobody else reads it.
     """
 
     model: str
@@ -85,6 +88,7 @@ class Work(NamedTuple):
     eval_every: int | None = None
     placement: str = "auto"
     chunk_size: int | None = None
+    channels_last: bool = False
 
 
 class Federation(NamedTuple):

@@ -27,7 +27,7 @@ def _keep_compiled_programs() -> None:
 
     Only the command line does so, whose process is its own; a library must leave JAX as it is.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "fedjax_ecgr"))
 

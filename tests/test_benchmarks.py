@@ -19,7 +19,7 @@ from benchmarks import __main__ as cli
 from benchmarks import disturbance, measure, peers, record, work
 from benchmarks.measure import Bench, Comparison, DifferentWorkError, Target, at_least, compare
 from benchmarks.programs import ours, wire
-from benchmarks.rows import ROWS, memory
+from benchmarks.rows import ROWS, memory, scale
 from benchmarks.side import Side, SideError
 from benchmarks.work import Federation, Task, Work
 
@@ -132,7 +132,7 @@ def test_record_is_kept_and_shown(measured, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
-@pytest.mark.parametrize("name", sorted(set(ROWS) - {"memory"}))
+@pytest.mark.parametrize("name", sorted(set(ROWS) - {"memory", "scale"}))
 def test_rows_are_whole(name, kind, monkeypatch):
     seen = []
     module = sys.modules[ROWS[name].__module__]
@@ -148,14 +148,15 @@ def test_rows_are_whole(name, kind, monkeypatch):
     assert row.federation.sizes.sum() == len(row.federation.labels) == len(row.federation.inputs)
     assert row.program == "ours" or row.program in peers.PROGRAMS
     assert (Path(work.__file__).parent / "programs" / f"{row.program}.py").exists()
-    assert (
-        (kind in row.targets) or name == "mlp-flower" or (name, kind) == ("logistic-torch", "gpu")
-    )
+    untargeted = name in ("mlp-flower", "bncnn-torch-channels-last")
+    assert (kind in row.targets) or untargeted or (name, kind) == ("logistic-torch", "gpu")
 
 
 @pytest.mark.parametrize("name", sorted(work.ARCHITECTURES))
 def test_layers_are_those_of_the_models(name):
-    shape = {"logistic": (60,), "mlp": (784,), "lenet": (28, 28, 1)}.get(name, (32, 32, 3))
+    shape = {"logistic": (60,), "mlp": (784,), "mlp64": (64,), "lenet": (28, 28, 1)}.get(
+        name, (32, 32, 3)
+    )
     model = ours.MODELS[name](ours.fx.Spec(shape, 10))
     parameters = work.first_parameters(name)
     params, stats = ours._first(Task(TASK._replace(model=name), federation(), parameters))
@@ -220,6 +221,58 @@ def test_memory_row(monkeypatch):
 def test_growth_is_less_the_data():
     large, small = ({"peak_bytes": peak} for peak in (160, 140))
     assert memory.grown(large, small, data_bytes=100) == pytest.approx(0.5)
+
+
+def test_scale_is_of_fresh_processes_that_do_the_same():
+    task = TASK._replace(beta=0.2)
+    two_devices = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    cases = [
+        scale.Case(task._replace(placement="scan"), federation(), rounds=2),
+        scale.Case(
+            task._replace(placement="devices"), federation(), rounds=2, environment=two_devices
+        ),
+    ]
+    turns = scale.in_turn(bench(), cases)
+    one, two = turns.taken
+    assert turns.rate > 0
+    assert len(one.seconds) == 2
+    assert one.update_seconds == pytest.approx(sum(one.seconds) / 2 / 3)
+    assert set(one.set_up) == {"federation", "simulation", "init"}
+    assert one.peak_bytes >= one.set_up_bytes > one.data_bytes == federation().num_bytes
+    scale.check_same({"scan": one, "2": two})
+    with pytest.raises(DifferentWorkError, match="scan and 2 differ, moved"):
+        scale.check_same({"scan": one, "2": two._replace(moved=1.1 * two.moved)})
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_scale_row(kind, monkeypatch, tmp_path):
+    def in_turn(bench, cases):
+        # a large cohort's update takes 5 % more time, and 20 % more memory beyond the data
+        taken = [taken_as(case, 1.05 if case.task.cohort_size == 10_000 else 1.0) for case in cases]
+        return scale.Turns(taken, rate=1e9, others_share=0.0)
+
+    def taken_as(case, times):
+        cohort, data_bytes = case.task.cohort_size, case.federation.num_bytes
+        assert 0 <= scale.FULL.updates - case.rounds * cohort < cohort
+        assert cohort % (case.task.chunk_size or 1) == 0
+        peak = data_bytes + (1200 if times > 1 else 1000)
+        seconds = [times * cohort] * 3
+        return scale.Taken(
+            *(len(case.federation.sizes), cohort, seconds, times, 1.0, {}, 1, peak, 1),
+            *(data_bytes, 2.0, 1.0),
+        )
+
+    monkeypatch.setattr(scale, "in_turn", in_turn)
+    monkeypatch.setattr(scale, "PLOT", tmp_path / "docs" / "scale.png")
+    done = scale.measure(bench(kind=kind, quick=False))
+    assert scale.PLOT.read_bytes().startswith(b"\x89PNG")
+    assert done.figure == pytest.approx(1.2)
+    assert not done.reached
+    assert done.details["update_seconds_dearest_to_cheapest"] == pytest.approx(1.05)
+    assert done.details["update_seconds_to_smaller_federations"] == [1.0]
+    assert set(done.details["cohorts"]) == set(scale.LAYOUTS_OF[kind])
+    assert list(done.details["devices"]["taken"]) == ["scan", "1", "2", "4"]
+    assert record.read(record.write({"scale": done}, {"started": "now", "kind": kind}, tmp_path))
 
 
 def test_command_line(measured, tmp_path, monkeypatch, capsys):

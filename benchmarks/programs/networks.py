@@ -65,10 +65,19 @@ LAYERS = {
 }
 
 
-def tensors(inputs: np.ndarray, mean: np.ndarray, std: np.ndarray) -> torch.Tensor:
-    """Returns stored inputs normalised, float32, images as [N, C, H, W] with channels last."""
+def layout(channels_last: bool) -> torch.memory_format:
+    """Returns how images lie in memory."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def tensors(
+    inputs: np.ndarray, mean: np.ndarray, std: np.ndarray, channels_last: bool = False
+) -> torch.Tensor:
+    """Returns stored inputs normalised, float32, images as [N, C, H, W]."""
     images = torch.from_numpy(inputs).float().sub_(float(mean)).div_(float(std))
-    return images.permute(0, 3, 1, 2) if images.ndim == 4 else images
+    if images.ndim < 4:
+        return images
+    return images.permute(0, 3, 1, 2).contiguous(memory_format=layout(channels_last))
 
 
 def device() -> torch.device:

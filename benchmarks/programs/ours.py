@@ -43,6 +43,7 @@ def cnn(spec: fx.Spec) -> fx.Model:
 MODELS: dict[str, Callable[[fx.Spec], fx.Model]] = {
     "logistic": fx.models.logistic_regression,
     "mlp": fx.models.mlp,
+    "mlp64": fx.models.mlp,
     "lenet": fx.models.lenet,
     "cnn": cnn,
     "bncnn": fx.models.bncnn,
@@ -58,14 +59,33 @@ def main(path: str | None) -> None:
     first, stats = _first(task)
 
     @cache
+    def divided() -> fx.FederatedDataset:
+        return _divided(task.federation)
+
+    @cache
     def built(shuffle: bool) -> fx.Simulation:
-        return _simulation(task, shuffle)
+        return _simulation(task, divided(), shuffle)
 
     def answer(
-        rounds: int = 0, shuffle: bool = True, cohorts: Any = None, product: bool = False
+        rounds: int = 0,
+        shuffle: bool = True,
+        cohorts: Any = None,
+        product: bool = False,
+        set_up: bool = False,
+        memory: bool = False,
     ) -> dict[str, Any]:
         if product:
             return {"operations_a_second": _product_rate()}
+        if set_up:
+            seconds = {
+                "federation": _seconds(divided),
+                "simulation": _seconds(lambda: built(shuffle)),
+                "init": _seconds(lambda: built(shuffle).init(jax.random.key(0))),
+            }
+            return {"seconds": seconds, "peak_bytes": _peak_bytes()}
+        if memory:
+            simulation = built(shuffle)
+            return {"bytes": simulation.memory().peak(simulation.placement.chunk_size)}
         done = fx.run(built(shuffle), rounds=rounds, eval_every=task.work.eval_every or rounds)
         return wire.Answer(
             seconds=done.run_seconds,
@@ -84,23 +104,28 @@ def _refuse(**order: Any) -> dict[str, Any]:
     raise ValueError(f"there is no task for {order}")
 
 
-def _simulation(task: work.Task, shuffle: bool) -> fx.Simulation:
-    spec, federation = task.work, task.federation
-    examples, test = (
-        fx.Examples(inputs, labels, federation.mean, federation.std)
-        for inputs, labels in (
-            (federation.inputs, federation.labels),
-            (federation.test_inputs, federation.test_labels),
-        )
-    )
+def _seconds(part: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(part())
+    return time.perf_counter() - began
+
+
+def _divided(federation: work.Federation) -> fx.FederatedDataset:
+    examples = fx.Examples(federation.inputs, federation.labels, federation.mean, federation.std)
     clients = len(federation.sizes)
+    return from_owners(examples, np.repeat(np.arange(clients), federation.sizes), clients)
+
+
+def _simulation(task: work.Task, data: fx.FederatedDataset, shuffle: bool) -> fx.Simulation:
+    spec, federation = task.work, task.federation
+    test = data.examples._replace(inputs=federation.test_inputs, labels=federation.test_labels)
     regulator = fx.identity()
     if spec.beta is not None:
         regulator = fx.ecgr(beta=spec.beta, select_ratio=spec.select_ratio)
     return fx.simulation(
         fx.fedavg(regulator=regulator, learning_rate=spec.learning_rate, **_optimizer(spec)),
         _model(task),
-        from_owners(examples, np.repeat(np.arange(clients), federation.sizes), clients),
+        data,
         test=test if spec.eval_every else None,
         cohort_size=spec.cohort_size,
         batch_size=spec.batch_size,
@@ -172,7 +197,8 @@ def _product_rate() -> float:
 
 if __name__ == "__main__":
     # Read when a CPU is first used: small models run fastest with a client on each core.
-    jax.config.update("jax_num_cpu_devices", wire.cores())
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", wire.cores())
     # a program found compiled on disk would have no compile time to speak of
     jax.config.update("jax_enable_compilation_cache", False)
     # read when the accelerator is first used, which may be shared with another of these

@@ -2,7 +2,7 @@
 
 One client after another, a fresh optimiser every round, the step deltas kept and the convergent
 steps selected greedily. It is kept generous: tensors in memory, already normalised, batches by
-index, no loader processes, images with their channels last, which is faster or as fast.
+index, no loader processes.
 """
 
 import platform
@@ -32,8 +32,9 @@ def main(path: str) -> None:
     task = work.read(Path(path))
     device = networks.device()
     model = networks.network(task.work.model, task.parameters)
-    model = model.to(device, memory_format=torch.channels_last)
-    federation = clients(task.federation, device)
+    channels_last = task.work.channels_last
+    model = model.to(device, memory_format=networks.layout(channels_last))
+    federation = clients(task.federation, device, channels_last)
     first, first_statistics = flat(model.parameters()), flat(running(model))
 
     def answer(rounds: int, shuffle: bool, cohorts: list[list[int]] | None) -> dict[str, Any]:
@@ -159,9 +160,12 @@ def running(model: nn.Module) -> list[torch.Tensor]:
     return [*buffers, next(model.parameters()).new_empty(0)]
 
 
-def clients(federation: work.Federation, device: torch.device) -> list[Client]:
+def clients(
+    federation: work.Federation, device: torch.device, channels_last: bool = False
+) -> list[Client]:
     """Returns each client's examples, on the device."""
-    inputs = networks.tensors(federation.inputs, federation.mean, federation.std).to(device)
+    inputs = networks.tensors(federation.inputs, federation.mean, federation.std, channels_last)
+    inputs = inputs.to(device)
     labels = torch.from_numpy(federation.labels).long().to(device)
     sizes = federation.sizes.tolist()
     return [Client(*both) for both in zip(inputs.split(sizes), labels.split(sizes), strict=True)]

@@ -12,6 +12,7 @@ from benchmarks.rows import (
     memory,
     mlp_flower,
     mlp_pfl,
+    scale,
 )
 
 ROWS: dict[str, Callable[[Bench], Result]] = {
@@ -20,7 +21,9 @@ ROWS: dict[str, Callable[[Bench], Result]] = {
     "mlp-flower": mlp_flower.measure,
     "lenet-torch": lenet_torch.measure,
     "bncnn-torch": bncnn_torch.measure,
+    "bncnn-torch-channels-last": bncnn_torch.measure_channels_last,
     "logistic-torch": logistic_torch.measure,
     "ecgr-overhead": ecgr_overhead.measure,
     "memory": memory.measure,
+    "scale": scale.measure,
 }

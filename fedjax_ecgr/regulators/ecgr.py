@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from fedjax_ecgr import check
 from fedjax_ecgr.regulators.base import Array, PyTree, Regulator, Replay
@@ -296,7 +297,7 @@ def ecgr(
     check.count("sketch_size", sketch_size)
     own = {"beta": beta, "select_ratio": select_ratio}
     if storage == "replay":
-        return _replaying(own, rule, sketch_size)
+        return _of_vectors(_replaying(own, rule, sketch_size))
 
     def init(
         params: PyTree, max_steps: int, hyperparameters: Mapping[str, Any] | None = None
@@ -315,7 +316,36 @@ def ecgr(
         plan = _planned(_gram(state.rows, state.units.dtype), state, rule)
         return _rescaled(plan, *_summed(plan, state.rows, state.units, _mask(state)))
 
-    return Regulator("ecgr", own, init, update, finalize)
+    return _of_vectors(Regulator("ecgr", own, init, update, finalize))
+
+
+def _of_vectors(inner: Regulator) -> Regulator:
+    """Returns the regulator that shows `inner` every pytree as one vector.
+
+    A step then stores one row and measures one length, whatever the number of the model's layers.
+    """
+
+    def init(
+        params: PyTree, max_steps: int, hyperparameters: Mapping[str, Any] | None = None
+    ) -> PyTree:
+        return inner.init(ravel_pytree(params)[0], max_steps, hyperparameters)
+
+    def update(delta: PyTree, state: PyTree, active: Array | bool = True) -> PyTree:
+        return inner.update(ravel_pytree(delta)[0], state, active)
+
+    def finalize(state: PyTree, total: PyTree) -> tuple[PyTree, PyTree]:
+        vector, unravel = ravel_pytree(total)
+        update, info = inner.finalize(state, vector)
+        return unravel(update), info
+
+    replay = inner.replay
+    if replay is not None:
+        begin, again = replay
+        replay = Replay(
+            lambda params, state: begin(ravel_pytree(params)[0], state),
+            lambda delta, state, active=True: again(ravel_pytree(delta)[0], state, active),
+        )
+    return Regulator(inner.name, inner.hyperparameters, init, update, finalize, replay)
 
 
 def _replaying(own: Mapping[str, Any], rule: str, sketch_size: int) -> Regulator:
