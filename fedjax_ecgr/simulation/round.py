@@ -103,10 +103,13 @@ def start_from(algorithm: Algorithm, num_clients: int, params: PyTree, stats: Py
 
 def sample(key: Array, num_clients: int, cohort_size: int) -> Array:
     """Returns the cohort: [cohort_size] int32, without replacement, in order of client number."""
-    everyone = jnp.arange(num_clients, dtype=jnp.int32)
     if cohort_size == num_clients:
-        return everyone
-    return jnp.sort(jax.random.permutation(key, everyone)[:cohort_size])
+        return jnp.arange(num_clients, dtype=jnp.int32)
+    # The clients of the largest draws. Numbers of 30 bits are read as positive floats, in the same
+    # order, of which alone the largest are found fast: 1 ms of 100,000, a permutation takes 46.
+    draws = (jax.random.bits(key, (num_clients,), jnp.uint32) >> 2) + jnp.uint32(0x00800000)
+    draws = jax.lax.bitcast_convert_type(draws, jnp.float32)
+    return jnp.sort(jax.lax.top_k(draws, cohort_size)[1])
 
 
 def run_round(
