@@ -110,8 +110,9 @@ def conv_max_pool(
       [B, H' // 2, W' // 2, O] for a convolution [B, H', W', O].
     """
     edges = _edges(lhs, rhs, (1, 1), padding)
-    if _by_products(lhs, rhs, edges, smallest=2) and not _many_channels(lhs, rhs):
-        return banded.convolve_max_pool(lhs, rhs, edges, precision)
+    if _by_products(lhs, rhs, edges, smallest=2):
+        way = winograd if _many_channels(lhs, rhs) else banded
+        return way.convolve_max_pool(lhs, rhs, edges, precision)
     return max_pool(
         conv_general_dilated(lhs, rhs, (1, 1), edges, dimension_numbers=LAYOUT, precision=precision)
     )

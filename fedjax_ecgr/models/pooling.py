@@ -29,6 +29,12 @@ def first_largest(inputs: Array, axes: Axes) -> Array:
     return _first_largest(inputs, inputs.shape, axes)
 
 
+def largest(inputs: Array, axes: Axes) -> tuple[Array, Array]:
+    """Returns the maximum over `axes`, and where it first stands along them in reading order."""
+    lowest, first = jnp.array(-jnp.inf, inputs.dtype), jnp.int32(0)
+    return lax.reduce((inputs, _positions(inputs.shape, axes)), (lowest, first), _larger, axes)
+
+
 # Autodiff's gradient of a maximum splits ties evenly. Value and position come out of one reduction
 # because XLA computes a reduction once, where it repeats an elementwise maximum in every operation
 # that reads it.
@@ -38,8 +44,7 @@ def _first_largest(inputs: Array, shape: Shape, axes: Axes) -> Array:
 
 
 def _forward(inputs: Array, shape: Shape, axes: Axes) -> tuple[Array, Array]:
-    lowest, first = jnp.array(-jnp.inf, inputs.dtype), jnp.int32(0)
-    return lax.reduce((inputs, _positions(shape, axes)), (lowest, first), _larger, axes)
+    return largest(inputs, axes)
 
 
 def _backward(shape: Shape, axes: Axes, position: Array, gradient: Array) -> tuple[Array]:

@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_ecgr.models.base import Array
+from fedjax_ecgr.models.base import Array, PyTree
+from fedjax_ecgr.models.pooling import largest
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 Tile = list[list[Array]]
@@ -39,18 +40,12 @@ BACKWARD_BYTES = 13 * 2**20
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(inputs: Array, kernel: Array, padding: Padding, precision: Any = None) -> Array:
     """Convolves inputs [B, H, W, I] with a kernel [3, 3, I, O], stride 1, to [B, H', W', O]."""
-    weights = _both(_kernel, [list(row) for row in kernel])
+    _, height, width = _even(inputs, padding)
 
     def some(inputs: Array) -> Array:
-        padded, height, width = _even(inputs, padding)
-        products = _each(partial(jnp.matmul, precision=precision), _inputs(padded), weights)
-        return _interleaved(_both(_outputs, products))[:, :height, :width]
+        return _interleaved(_tiles(inputs, kernel, padding, precision))[:, :height, :width]
 
-    chunks = _chunks(inputs.shape[0], inputs.nbytes, FORWARD_BYTES)
-    if chunks == 1:
-        return some(inputs)
-    outputs = lax.map(some, _split(inputs, chunks))
-    return outputs.reshape(-1, *outputs.shape[2:])
+    return _in_chunks(some, inputs)
 
 
 def _forward(
@@ -62,39 +57,104 @@ def _forward(
 def _backward(
     padding: Padding, precision: Any, residuals: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
-    inputs, kernel = residuals
-    (top, bottom), (left, right) = padding
-    around = ((2 - top, 2 - bottom), (2 - left, 2 - right))
-    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    return (
-        convolve(gradient, turned, around, precision),
-        _kernel_gradient(inputs, gradient, padding, precision),
-    )
+    def tiles(gradient: Array) -> Tile:
+        _, height, width, _ = gradient.shape
+        return _pairs(_pad(gradient, ((0, height % 2), (0, width % 2))))
+
+    return _pull(*residuals, padding, precision, tiles, gradient)
 
 
 convolve.defvjp(_forward, _backward)
 
 
-def _kernel_gradient(inputs: Array, gradient: Array, padding: Padding, precision: Any) -> Array:
-    def some(inputs: Array, gradient: Array) -> Tile:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve_max_pool(
+    inputs: Array, kernel: Array, padding: Padding, precision: Any = None
+) -> Array:
+    """Convolves as `convolve` does and max-pools 2 × 2 windows, each of which is a tile.
+
+    An odd last row or column of the convolution is dropped. The gradient goes to the first of a
+    window's largest values.
+    """
+    return _pool_forward(inputs, kernel, padding, precision)[0]
+
+
+def _pool_forward(
+    inputs: Array, kernel: Array, padding: Padding, precision: Any
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    padding = _whole(inputs, padding)
+
+    def some(inputs: Array) -> tuple[Array, Array]:
+        tile = _tiles(inputs, kernel, padding, precision)
+        return largest(jnp.stack([*tile[0], *tile[1]], axis=3), (3,))
+
+    outputs, position = _in_chunks(some, inputs)
+    return outputs, (inputs, kernel, position)
+
+
+def _pool_backward(
+    padding: Padding, precision: Any, residuals: tuple[Array, Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    inputs, kernel, position = residuals
+
+    def tiles(gradient: Array, position: Array) -> Tile:
+        zero = jnp.zeros((), gradient.dtype)
+        return [[jnp.where(position == 2 * i + j, gradient, zero) for j in (0, 1)] for i in (0, 1)]
+
+    padding = _whole(inputs, padding)
+    return _pull(inputs, kernel, padding, precision, tiles, gradient, position)
+
+
+convolve_max_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def _tiles(inputs: Array, kernel: Array, padding: Padding, precision: Any) -> Tile:
+    """Returns the 2 × 2 positions of the outputs' tiles, each [B, h, w, O]."""
+    padded, _, _ = _even(inputs, padding)
+    weights = _both(_kernel, [list(row) for row in kernel])
+    return _both(
+        _outputs, _each(partial(jnp.matmul, precision=precision), _inputs(padded), weights)
+    )
+
+
+def _pull(
+    inputs: Array,
+    kernel: Array,
+    padding: Padding,
+    precision: Any,
+    tiles: Callable[..., Tile],
+    *gradient: Array,
+) -> tuple[Array, Array]:
+    """Returns the gradients of inputs and kernel from that of the outputs, 2 × 2 `tiles(*gradient)`."""
+    weights = _both(_kernel, [list(row) for row in kernel])
+    (top, bottom), (left, right) = padding
+
+    def some(inputs: Array, *gradient: Array) -> tuple[Tile, Array]:
         padded, height, width = _even(inputs, padding)
-        gradient = _pad(gradient, ((0, height % 2), (0, width % 2)))
-        return _each(
+        products = _both(_gradients, tiles(*gradient))
+        kernels = _each(
             lambda x, g: jnp.matmul(_rows(x).T, _rows(g), precision=precision),
             _inputs(padded),
-            _both(_gradients, _pairs(gradient)),
+            products,
         )
+        tile = _each(lambda g, w: jnp.matmul(g, w.T, precision=precision), products, weights)
+        whole = _overlapped(_both(_inputs_gradients, tile))
+        edges = ((-top, -bottom - height % 2), (-left, -right - width % 2))
+        return kernels, _pad(whole, edges)
 
-    def step(total: Tile, chunk: tuple[Array, Array]) -> tuple[Tile, None]:
-        return _each(jnp.add, total, some(*chunk)), None
+    def step(total: Tile, chunk: tuple[Array, ...]) -> tuple[Tile, Array]:
+        kernels, inputs = some(*chunk)
+        return _each(jnp.add, total, kernels), inputs
 
-    chunks = _chunks(inputs.shape[0], inputs.nbytes + gradient.nbytes, BACKWARD_BYTES)
+    chunks = _chunks(inputs.shape[0], inputs.nbytes + gradient[0].nbytes, BACKWARD_BYTES)
     if chunks == 1:
-        total = some(inputs, gradient)
+        total, gradients = some(inputs, *gradient)
     else:
-        zeros = [[jnp.zeros((inputs.shape[3], gradient.shape[3]), inputs.dtype)] * 4] * 4
-        total, _ = lax.scan(step, zeros, (_split(inputs, chunks), _split(gradient, chunks)))
-    return jnp.stack([jnp.stack(row) for row in _both(_kernel_gradients, total)])
+        zeros = [[jnp.zeros(kernel.shape[2:], kernel.dtype)] * 4] * 4
+        parts = tuple(_split(x, chunks) for x in (inputs, *gradient))
+        total, gradients = lax.scan(step, zeros, parts)
+        gradients = gradients.reshape(inputs.shape)
+    return gradients, jnp.stack([jnp.stack(row) for row in _both(_kernel_gradients, total)])
 
 
 # One-dimensional transforms: of inputs Bᵀ, of the kernel G, of the outputs Aᵀ; and for gradients A
@@ -111,6 +171,10 @@ def _kernel(g: Sequence[Array]) -> list[Array]:
 
 def _outputs(m: Sequence[Array]) -> list[Array]:
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+def _inputs_gradients(v: Sequence[Array]) -> list[Array]:
+    return [v[0], v[1] - v[2] + v[3], v[1] + v[2] - v[0], -v[3]]
 
 
 def _gradients(y: Sequence[Array]) -> list[Array]:
@@ -159,12 +223,54 @@ def _interleaved(tile: Tile) -> Array:
     )
 
 
+def _overlapped(tile: Tile) -> Array:
+    """Adds tiles up that overlap by two: 4 × 4 arrays [B, h, w, C] to [B, 2h + 2, 2w + 2, C]."""
+
+    def parts(n: int) -> list[list[tuple[int, slice]]]:
+        first, last = (0, slice(0, 1)), (2, slice(n - 1, n))
+        return [[first], [(0, slice(1, n)), (2, slice(0, n - 1))], [last]]
+
+    def added(rows: list[tuple[int, slice]], columns: list[tuple[int, slice]]) -> Array:
+        return _interleaved(
+            [
+                [
+                    sum(tile[i + p][j + q][:, r, c] for p, r in rows for q, c in columns)
+                    for j in (0, 1)
+                ]
+                for i in (0, 1)
+            ]
+        )
+
+    # The edges, where fewer tiles meet, are parts of their own: were the sum taken of tiles that
+    # are padded with zeros, XLA would look for the edge at each element and take twice as long.
+    _, h, w, _ = tile[0][0].shape
+    return jnp.concatenate(
+        [jnp.concatenate([added(r, c) for c in parts(w)], axis=2) for r in parts(h)], axis=1
+    )
+
+
 def _even(inputs: Array, padding: Padding) -> tuple[Array, int, int]:
     """Pads, with one row or column more where the outputs' number is odd; returns that, H', W'."""
     (top, bottom), (left, right) = padding
     height, width = inputs.shape[1] + top + bottom - 2, inputs.shape[2] + left + right - 2
     edges = ((top, bottom + height % 2), (left, right + width % 2))
     return _pad(inputs, edges), height, width
+
+
+def _whole(inputs: Array, padding: Padding) -> Padding:
+    """Returns less padding, so that an odd last row or column of the outputs is left out."""
+    (top, bottom), (left, right) = padding
+    height, width = inputs.shape[1] + top + bottom, inputs.shape[2] + left + right
+    return (top, bottom - height % 2), (left, right - width % 2)
+
+
+def _in_chunks(function: Callable[[Array], PyTree], inputs: Array) -> PyTree:
+    """Applies `function` to as many examples at a time as FORWARD_BYTES allows."""
+    chunks = _chunks(inputs.shape[0], inputs.nbytes, FORWARD_BYTES)
+    if chunks == 1:
+        return function(inputs)
+    outputs = lax.map(function, _split(inputs, chunks))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
 
 def _chunks(batch: int, size: int, limit: int) -> int:
