@@ -209,7 +209,9 @@ def train(
     taken = num_steps > 0
     trained = Trained(end.params, update, jnp.maximum(num_steps, 1).astype(dtype))
     upload, state = algorithm.finish(trained, local)
-    upload = _where(taken, upload, jax.tree.map(jnp.zeros_like, upload))
+    # What the server weighs by examples is without weight where there are none.
+    uniform = _where(taken, upload.uniform, jax.tree.map(jnp.zeros_like, upload.uniform))
+    upload = upload._replace(uniform=uniform)
     seen = jnp.maximum(size * work.local_epochs, 1).astype(dtype)
     report = Report(
         loss=end.loss / seen,
@@ -265,4 +267,6 @@ def _where(condition: Array | bool, new: PyTree, old: PyTree) -> PyTree:
 
 def all_finite(tree: PyTree) -> Array:
     """Returns whether no leaf holds NaN or Inf, bool scalar."""
-    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+    # Zero times a number is zero, but for NaN and Inf; and XLA adds numbers up several times as
+    # fast as it joins truth values.
+    return jnp.stack([jnp.sum(0 * x) for x in jax.tree.leaves(tree)]).sum() == 0
