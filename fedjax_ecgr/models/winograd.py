@@ -20,7 +20,7 @@ ever put together.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -242,15 +242,11 @@ def _overlapped(tile: Tile) -> Array:
         return [[first], [(0, slice(1, n)), (2, slice(0, n - 1))], [last]]
 
     def added(rows: list[tuple[int, slice]], columns: list[tuple[int, slice]]) -> Array:
-        return _interleaved(
-            [
-                [
-                    sum(tile[i + p][j + q][:, r, c] for p, r in rows for q, c in columns)
-                    for j in (0, 1)
-                ]
-                for i in (0, 1)
-            ]
-        )
+        def at(i: int, j: int) -> Array:
+            terms = (tile[i + p][j + q][:, r, c] for p, r in rows for q, c in columns)
+            return reduce(jnp.add, terms)
+
+        return _interleaved([[at(i, j) for j in (0, 1)] for i in (0, 1)])
 
     # The edges, where fewer tiles meet, are parts of their own: were the sum taken of tiles that
     # are padded with zeros, XLA would look for the edge at each element and take twice as long.
