@@ -63,7 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"which rows, of {', '.join(ROWS)}; all by default",
     )
-    parser.add_argument("--repeats", type=_repeats, default=9, help="timings a side; 9 by default")
+    parser.add_argument(
+        "--repeats",
+        type=_repeats,
+        default=9,
+        help="timings a side, fewer in slow rows; 9 by default",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="small sizes, 2 repeats, no record, no targets"
     )

@@ -90,7 +90,10 @@ class Side:
             raise SideError(
                 f"exit status {self._process.wait()} instead of an answer: {self._command}"
             )
-        return json.loads(line)
+        try:
+            return json.loads(line)
+        except json.JSONDecodeError:
+            raise SideError(f"{line.rstrip()!r} is not an answer: {self._command}") from None
 
     def __enter__(self) -> "Side":
         return self

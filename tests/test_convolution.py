@@ -143,6 +143,20 @@ def test_many_channels_are_pooled_winograds_way_and_equal_laxs(
         assert_pools_as_lax(*draw(7, (batch, *size, features[0]), (3, 3, *features)), padding)
 
 
+@pytest.mark.parametrize("features", [(1, 2), (16, 16)], ids=["few", "many channels"])
+def test_second_derivatives_through_pooling_equal_laxs(features):
+    with jax.enable_x64(True):
+        x, w, v = draw(8, (1, 5, 6, features[0]), (3, 3, *features), (3, 3, *features))
+
+        def slope(function):
+            def gradient(w):
+                return jax.grad(lambda w: (function(x, w, "SAME") ** 3).sum())(w)
+
+            return jax.jit(jax.grad(lambda w: (gradient(w) * v).sum()))(w)
+
+        np.testing.assert_allclose(slope(conv_max_pool), slope(pool_of_lax), rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("kernel", "expected"), [((1, 1, 1, 2), 2), ((3, 3, 16, 16), 16)], ids=["few", "many channels"]
 )
@@ -212,6 +226,16 @@ def test_anything_else_is_laxs(shapes, options):
     valid = ((0, 0), (0, 0))
     ours = conv_general_dilated(x, w, (1, 1), valid, **options)
     theirs = jax.lax.conv_general_dilated(x, w, (1, 1), valid, **options)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("features", [2, 16], ids=["few", "many channels"])
+def test_whole_numbers_equal_laxs(features):
+    x, w = jnp.ones((1, 4, 4, features), jnp.int32), jnp.ones((3, 3, features, 16), jnp.int32)
+    ours, theirs = (
+        function(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT)
+        for function in (conv_general_dilated, jax.lax.conv_general_dilated)
+    )
     np.testing.assert_array_equal(ours, theirs)
 
 

@@ -656,6 +656,31 @@ def test_statistics_are_averaged_by_weight():
     np.testing.assert_allclose(state.stats["mean"], (3 * 2 + 1 * 10) / 4)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "layout"),
+    [((8, 0, 8), {"placement": "scan"}), ((8, 8, 8), {"placement": "vmap", "chunk_size": 2})],
+    ids=["a client without examples", "a chunk that is filled up"],
+)
+def test_what_takes_no_step_and_has_no_direction_reaches_nobody(sizes, layout):
+    def finalize(state, total):
+        norm = optax.tree.norm(total)
+        return jax.tree.map(lambda x: x / norm, total), norm  # 0 / 0 for who took no step
+
+    direction = fx.identity()._replace(finalize=finalize)
+    examples = fx.Examples(
+        np.random.default_rng(0).normal(size=(sum(sizes), 2)).astype(np.float32),
+        np.arange(sum(sizes), dtype=np.int32) % 2,
+        np.array(0.0),
+        np.array(1.0),
+    )
+    data = from_owners(examples, np.repeat(np.arange(3), sizes), 3)
+    net = fx.models.logistic_regression(fx.Spec((2,), 2))
+    _, state, infos = after(fx.simulation(fx.fedavg(regulator=direction), net, data, **layout), 1)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+    assert np.isfinite(infos.update_variance).all()
+    assert infos.clients.finite.all()
+
+
 def test_a_step_size_of_zero_moves_nothing_and_breaks_nothing():
     """As warm-ups start and cosines end: SCAFFOLD then learns nothing of the gradient."""
     schedule = optax.linear_schedule(0.0, 0.1, 2)

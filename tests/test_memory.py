@@ -115,6 +115,11 @@ def test_the_largest_even_chunk_that_fits_is_taken(budget, chunk_size):
     assert predict(chunk_size == 1).peak(chunk_size) <= budget * GIB
 
 
+def test_what_an_evaluation_takes_is_there_for_a_round():
+    needed = Memory(data=0, state=0, fixed=0, per_client=GIB, evaluation=3 * GIB)
+    assert fit(Placement(8), 8, lambda _: needed, 4, exact=False).chunk_size == 4
+
+
 def test_a_default_chunk_is_not_enlarged():
     assert fit(Placement(64), 1000, lambda _: MEMORY, 1e6, exact=False).chunk_size == 64
     assert fit(Placement(1), 1000, lambda _: ALONE, 1e6, exact=False).chunk_size == 1

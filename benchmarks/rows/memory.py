@@ -10,7 +10,15 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measure import Bench, Result, Target, product_rate, result, start
+from benchmarks.measure import (
+    Bench,
+    DifferentWorkError,
+    Result,
+    Target,
+    product_rate,
+    result,
+    start,
+)
 from benchmarks.rows import mlp_pfl
 from benchmarks.work import Federation, Work
 
@@ -74,7 +82,7 @@ def use(bench: Bench, task: Work, federation: Federation) -> Used:
     """Runs one round in a fresh process.
 
     Raises:
-      RuntimeError: not the cohort that was asked for took part, or nothing came of it.
+      DifferentWorkError: not the cohort that was asked for took part, or nothing came of it.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -83,7 +91,7 @@ def use(bench: Bench, task: Work, federation: Federation) -> Used:
         answer = here.ask(rounds=1, shuffle=True, cohorts=None)
         rate = product_rate(here)
     if len(set(answer["cohorts"][0])) != task.cohort_size or not math.isfinite(answer["moved"]):
-        raise RuntimeError(f"no round with a cohort of {task.cohort_size}: {answer}")
+        raise DifferentWorkError(f"no round with a cohort of {task.cohort_size}: {answer}")
     return Used(answer, rate)
 
 

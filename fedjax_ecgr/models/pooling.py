@@ -30,9 +30,11 @@ def first_largest(inputs: Array, axes: Axes) -> Array:
 
 
 def largest(inputs: Array, axes: Axes) -> tuple[Array, Array]:
-    """Returns the maximum over `axes`, and where it first stands along them in reading order."""
-    lowest, first = jnp.array(-jnp.inf, inputs.dtype), jnp.int32(0)
-    return lax.reduce((inputs, _positions(inputs.shape, axes)), (lowest, first), _larger, axes)
+    """Returns the maximum over `axes`, and where it first stands along them in reading order.
+
+    The gradient of the maximum is that of `first_largest`.
+    """
+    return first_largest(inputs, axes), _reduced(lax.stop_gradient(inputs), axes)[1]
 
 
 # Autodiff's gradient of a maximum splits ties evenly. Value and position come out of one reduction
@@ -40,7 +42,7 @@ def largest(inputs: Array, axes: Axes) -> tuple[Array, Array]:
 # that reads it.
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _first_largest(inputs: Array, shape: Shape, axes: Axes) -> Array:
-    return _forward(inputs, shape, axes)[0]
+    return _reduced(inputs, axes)[0]
 
 
 def _forward(inputs: Array, shape: Shape, axes: Axes) -> tuple[Array, Array]:
@@ -54,6 +56,11 @@ def _backward(shape: Shape, axes: Axes, position: Array, gradient: Array) -> tup
 
 
 _first_largest.defvjp(_forward, _backward)
+
+
+def _reduced(inputs: Array, axes: Axes) -> tuple[Array, Array]:
+    lowest, first = jnp.array(-jnp.inf, inputs.dtype), jnp.int32(0)
+    return lax.reduce((inputs, _positions(inputs.shape, axes)), (lowest, first), _larger, axes)
 
 
 def _larger(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -92,7 +92,7 @@ class Outcome(NamedTuple):
     """What one client's round gives.
 
     Attributes:
-      upload: what the server averages; zero for a client that took no step.
+      upload: what the server averages; without effect for a client that took no step.
       stats: the model's statistics after the last step.
       state: the client's next state; unchanged for a client that took no step.
       report: diagnostics.
@@ -207,9 +207,10 @@ def train(
     total = jax.tree.map(jnp.subtract, local.params, end.params)
     update, info = regulator.finalize(end.regulator, total)
     taken = num_steps > 0
+    update = _where(taken, update, total)  # no step: zero, where a direction may be 0 / 0
     trained = Trained(end.params, update, jnp.maximum(num_steps, 1).astype(dtype))
     upload, state = algorithm.finish(trained, local)
-    # What the server weighs by examples is without weight where there are none.
+    # What the server weighs by examples has no weight where there are none.
     uniform = _where(taken, upload.uniform, jax.tree.map(jnp.zeros_like, upload.uniform))
     upload = upload._replace(uniform=uniform)
     seen = jnp.maximum(size * work.local_epochs, 1).astype(dtype)
@@ -249,7 +250,8 @@ def _order(work: Work, row: Array, size: Array, longest: Array | None, key: Arra
         return jnp.pad(order, ((0, 0), (0, row.shape[0] - width)))
 
     # A row is as wide as the largest client's. Sorting no more of it than the clients at hand need
-    # gives the same order: the draws of a shorter row are the first of a longer one's.
+    # gives the same order: the draws of a shorter row are the first of a longer one's, by JAX's
+    # default `jax_threefry_partitionable`.
     widths = [width]
     while widths[-1] > _SHORT:
         widths.append(-(-widths[-1] // 2))

@@ -111,7 +111,7 @@ def fit(
     memory = predict(layout.chunk_size == 1)
     if memory.peak(layout.chunk_size) > budget * GIB and not exact:
         share = -(-cohort_size // layout.num_devices)
-        room = int((budget * GIB - memory.peak(0)) // memory.per_client)
+        room = int((budget * GIB - memory.data - memory.state - memory.fixed) // memory.per_client)
         chunks = -(-share // max(room, 1))
         layout = layout._replace(chunk_size=-(-share // chunks))
         memory = predict(layout.chunk_size == 1)
