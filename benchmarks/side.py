@@ -38,7 +38,7 @@ class Side:
           environment: variables that it gets besides those of this process.
 
         Raises:
-          SideError: it does not start, or ends without a word.
+          SideError: it does not start, ends without a word, or says something else.
         """
         self._command = " ".join([*command, *arguments])
         try:

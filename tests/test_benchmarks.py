@@ -82,6 +82,8 @@ def test_sides_that_do_different_work_are_not_timed():
 def test_a_side_that_stops_is_an_error():
     with pytest.raises(SideError, match="exit status 3"):
         Side([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(SideError, match="'hello' is not an answer"):
+        Side([sys.executable, "-c", "print('hello')"])
     with pytest.raises(SideError, match="cannot run"):
         Side(["/nowhere/python"])
     echo = "import sys; print('{}', flush=True); sys.stdin.readline(); raise SystemExit(4)"
