@@ -122,6 +122,7 @@ def test_record_is_kept_and_shown(measured, tmp_path):
     rows, kept = record.read(path)
     assert rows == {"row": measured}
     assert kept.items() >= environment.items()
+    assert kept["load_at_the_end"] >= 0
     with pytest.raises(FileExistsError):
         record.write({"row": measured}, environment, tmp_path / "results")
     console = Console(width=200)

@@ -44,9 +44,10 @@ BACKWARD_BYTES = 13 * 2**20
 def convolve(inputs: Array, kernel: Array, padding: Padding, precision: Any = None) -> Array:
     """Convolves inputs [B, H, W, I] with a kernel [3, 3, I, O], stride 1, to [B, H', W', O]."""
     height, width = _extent(inputs, padding)
+    weights = _weights(kernel)
 
     def some(inputs: Array) -> Array:
-        return _interleaved(_tiles(inputs, kernel, padding, precision))[:, :height, :width]
+        return _interleaved(_tiles(inputs, weights, padding, precision))[:, :height, :width]
 
     return _in_chunks(some, inputs)
 
@@ -86,9 +87,10 @@ def _pool_forward(
     inputs: Array, kernel: Array, padding: Padding, precision: Any
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     padding = _whole(inputs, padding)
+    weights = _weights(kernel)
 
     def some(inputs: Array) -> tuple[Array, Array]:
-        tile = _tiles(inputs, kernel, padding, precision)
+        tile = _tiles(inputs, weights, padding, precision)
         return largest(jnp.stack([*tile[0], *tile[1]], axis=3), (3,))
 
     outputs, position = _in_chunks(some, inputs)
@@ -111,9 +113,13 @@ def _pool_backward(
 convolve_max_pool.defvjp(_pool_forward, _pool_backward)
 
 
-def _tiles(inputs: Array, kernel: Array, padding: Padding, precision: Any) -> Tile:
+def _weights(kernel: Array) -> Tile:
+    """Returns the transformed kernel [3, 3, I, O]: 4 × 4 arrays [I, O]."""
+    return _both(_kernel, [list(row) for row in kernel])
+
+
+def _tiles(inputs: Array, weights: Tile, padding: Padding, precision: Any) -> Tile:
     """Returns the 2 × 2 positions of the outputs' tiles, each [B, h, w, O]."""
-    weights = _both(_kernel, [list(row) for row in kernel])
     transformed = _inputs(_even(inputs, padding))
     return _both(_outputs, _each(partial(jnp.matmul, precision=precision), transformed, weights))
 
@@ -136,7 +142,7 @@ def _pull(
       tiles: `gradient -> 2 × 2 positions [b, h, w, O]`, the gradient of the outputs' tiles.
       *gradient: [B, …] arrays, of which b examples at a time are given to `tiles`.
     """
-    weights = _both(_kernel, [list(row) for row in kernel])
+    weights = _weights(kernel)
     height, width = _extent(inputs, padding)
     (top, bottom), (left, right) = padding
     edges = ((-top, -bottom - height % 2), (-left, -right - width % 2))
@@ -155,13 +161,13 @@ def _pull(
         of_kernel, of_inputs = some(*chunk)
         return _each(jnp.add, total, of_kernel), of_inputs
 
-    batch, _, _, features = inputs.shape
+    batch = inputs.shape[0]
     output_bytes = batch * height * width * kernel.shape[3] * inputs.dtype.itemsize
     chunks = _chunks(batch, inputs.nbytes + output_bytes, BACKWARD_BYTES)
     if chunks == 1:
         total, of_inputs = some(inputs, *gradient)
     else:
-        zeros = [[jnp.zeros((features, kernel.shape[3]), inputs.dtype)] * 4] * 4
+        zeros = [[jnp.zeros(kernel.shape[2:], inputs.dtype)] * 4] * 4
         parts = tuple(_split(x, chunks) for x in (inputs, *gradient))
         total, of_inputs = lax.scan(step, zeros, parts)
         of_inputs = of_inputs.reshape(inputs.shape)
