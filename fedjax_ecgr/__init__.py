@@ -5,9 +5,9 @@ from fedjax_ecgr.algorithms import Algorithm, fedavg, fednova, fedprox, scaffold
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data import datasets, partition
 from fedjax_ecgr.data.federated import Dataset, Examples, FederatedDataset, Spec
+from fedjax_ecgr.engine import DivergedError, History, Simulation, run, simulate, simulation
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import Regulator, ecgr, identity, reaggregate, select
-from fedjax_ecgr.simulation import DivergedError, History, Simulation, run, simulate, simulation
 from fedjax_ecgr.version import __version__
 
 __all__ = [

@@ -3,7 +3,7 @@
 Accuracies are shares in [0, 1], losses are mean cross-entropies in nats unless another loss is
 given, bytes are those of the messages' arrays. Per-round diagnostics of training (training loss,
 local-global divergence, variance of the updates) come out of the compiled round itself and are
-defined at `fedjax_ecgr.simulation.RoundInfo`.
+defined at `fedjax_ecgr.engine.RoundInfo`.
 """
 
 import math
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = jax.Array | np.ndarray
+from fedjax_ecgr.types import AnyArray
 
 
 class ClientAccuracy(NamedTuple):
@@ -25,9 +25,9 @@ class ClientAccuracy(NamedTuple):
       worst: mean of the ⌈K/10⌉ smallest a_i.
     """
 
-    mean: Array
-    std: Array
-    worst: Array
+    mean: AnyArray
+    std: AnyArray
+    worst: AnyArray
 
 
 def client_accuracy(accuracies: jax.Array) -> ClientAccuracy:
@@ -54,7 +54,7 @@ def message_bytes(message: Any) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(message))
 
 
-def oscillation(accuracy: Array) -> float:
+def oscillation(accuracy: AnyArray) -> float:
     """Returns how much accuracy goes up and down: (Σ |a_r − a_{r−1}| − |a_R − a_1|) / (R − 1).
 
     That is the total variation of the curve, less what a monotone curve between the same ends has,
@@ -74,7 +74,7 @@ def oscillation(accuracy: Array) -> float:
     return float((np.abs(np.diff(a)).sum() - abs(a[-1] - a[0])) / (a.size - 1))
 
 
-def rounds_to_accuracy(rounds: Array, accuracy: Array, target: float) -> int | None:
+def rounds_to_accuracy(rounds: AnyArray, accuracy: AnyArray, target: float) -> int | None:
     """Returns the first round r with a_r ≥ target, or None where there is none.
 
     Args:

@@ -20,10 +20,7 @@ import optax
 
 from fedjax_ecgr import check
 from fedjax_ecgr.regulators import Regulator, identity
-
-Array = jax.Array
-PyTree = Any
-Hyperparameters = Mapping[str, Any]
+from fedjax_ecgr.types import Array, Hyperparameters, PyTree
 
 
 class Local(NamedTuple):

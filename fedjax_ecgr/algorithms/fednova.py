@@ -14,13 +14,13 @@ from fedjax_ecgr.algorithms.base import (
     Algorithm,
     Common,
     Local,
-    PyTree,
     Server,
     Trained,
     Upload,
     algorithm,
     descend,
 )
+from fedjax_ecgr.types import PyTree
 
 
 def fednova(**common: Unpack[Common]) -> Algorithm:

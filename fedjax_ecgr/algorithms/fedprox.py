@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_ecgr import check
-from fedjax_ecgr.algorithms.base import Algorithm, Array, Common, Local, PyTree, algorithm
+from fedjax_ecgr.algorithms.base import Algorithm, Common, Local, algorithm
+from fedjax_ecgr.types import Array, PyTree
 
 
 def fedprox(*, mu: float | Array = 0.1, **common: Unpack[Common]) -> Algorithm:

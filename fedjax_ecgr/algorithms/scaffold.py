@@ -28,16 +28,15 @@ import jax.numpy as jnp
 from fedjax_ecgr import check
 from fedjax_ecgr.algorithms.base import (
     Algorithm,
-    Array,
     Common,
     Local,
-    PyTree,
     Server,
     Trained,
     Upload,
     algorithm,
     descend,
 )
+from fedjax_ecgr.types import Array, PyTree
 
 
 def _one(momentum: Array, num_steps: Array) -> Array:

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedjax_ecgr.check import InputError, count
-
-Array = jax.Array | np.ndarray
+from fedjax_ecgr.types import AnyArray
 
 
 class Spec(NamedTuple):
@@ -35,11 +34,11 @@ class Examples(NamedTuple):
       owners: [N] int32, the client each example comes from where the source knows it, else None.
     """
 
-    inputs: Array
-    labels: Array
-    mean: Array
-    std: Array
-    owners: Array | None = None
+    inputs: AnyArray
+    labels: AnyArray
+    mean: AnyArray
+    std: AnyArray
+    owners: AnyArray | None = None
 
 
 class Dataset(NamedTuple):
@@ -69,8 +68,8 @@ class FederatedDataset(NamedTuple):
     """
 
     examples: Examples
-    indices: Array
-    sizes: Array
+    indices: AnyArray
+    sizes: AnyArray
 
     @property
     def num_clients(self) -> int:

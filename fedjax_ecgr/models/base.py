@@ -5,12 +5,9 @@ variance: measured, never regulated, averaged by weight) are separate pytrees, s
 a leading client axis and the engine never has to ask which leaf is which.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import jax
-
-Array = jax.Array
-PyTree = Any
+from fedjax_ecgr.types import Array, PyTree
 
 
 class Init(Protocol):

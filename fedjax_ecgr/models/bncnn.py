@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fedjax_ecgr.check import InputError, count
 from fedjax_ecgr.data.federated import Spec
-from fedjax_ecgr.models.base import Array, Model, PyTree
+from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.models.layers import (
     batch_norm,
     batch_norm_init,
@@ -18,7 +18,8 @@ from fedjax_ecgr.models.layers import (
     flatten,
 )
 from fedjax_ecgr.models.mlp import head, head_init
-from fedjax_ecgr.models.pooling import max_pool
+from fedjax_ecgr.ops.pooling import max_pool
+from fedjax_ecgr.types import Array, PyTree
 
 
 def bncnn(

@@ -9,8 +9,9 @@ from flax import linen
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Spec
-from fedjax_ecgr.models.base import Array, Model, PyTree
+from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.models.flax_nnx import broadcast_mask, keep_if_empty
+from fedjax_ecgr.types import Array, PyTree
 
 WHILE_TRAINING = {"train": True, "deterministic": False, "use_running_average": False}
 """The keywords by which a module may learn whether it trains, and what they are when it does."""

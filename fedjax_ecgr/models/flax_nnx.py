@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fedjax_ecgr.check import InputError
-from fedjax_ecgr.models.base import Array, Model, PyTree
+from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.types import Array, PyTree
 
 
 def from_nnx(module: nnx.Module | Callable[[nnx.Rngs], nnx.Module], name: str = "") -> Model:

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_ecgr.models.base import Array, PyTree
-from fedjax_ecgr.models.convolution import LAYOUT, conv_general_dilated, conv_max_pool
+from fedjax_ecgr.ops.convolution import LAYOUT, conv_general_dilated, conv_max_pool
+from fedjax_ecgr.types import Array, PyTree
 
 MOMENTUM = 0.1
 EPSILON = 1e-5

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Spec
-from fedjax_ecgr.models.base import Array, Model, PyTree
+from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.models.layers import conv_init, conv_pool, flatten
 from fedjax_ecgr.models.mlp import head, head_init
+from fedjax_ecgr.types import Array, PyTree
 
 SMALLEST_SIDE = 12
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from fedjax_ecgr.check import count
 from fedjax_ecgr.data.federated import Spec
-from fedjax_ecgr.models.base import Array, Model, PyTree
+from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.models.layers import dense, dense_init, flatten
+from fedjax_ecgr.types import Array, PyTree
 
 
 def mlp(spec: Spec, hidden: Sequence[int] = (200,), dtype: Any = jnp.float32) -> Model:

@@ -16,10 +16,7 @@ steps, adds up what was decided.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-import jax
-
-Array = jax.Array
-PyTree = Any
+from fedjax_ecgr.types import Array, PyTree
 
 
 class Init(Protocol):

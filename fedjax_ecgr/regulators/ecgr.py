@@ -24,8 +24,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from fedjax_ecgr import check
-from fedjax_ecgr.regulators.base import Array, PyTree, Regulator, Replay
+from fedjax_ecgr.regulators.base import Regulator, Replay
 from fedjax_ecgr.regulators.sketch import draw_flips, sketch
+from fedjax_ecgr.types import Array, PyTree
 
 # The bits of a bfloat16. XLA has no loops over that type itself on a CPU: it widens all rows.
 _BITS = jnp.dtype(jnp.uint16)

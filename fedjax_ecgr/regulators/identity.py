@@ -5,7 +5,8 @@ from typing import Any
 
 import jax.numpy as jnp  # noqa: F401 — for the example
 
-from fedjax_ecgr.regulators.base import Array, PyTree, Regulator
+from fedjax_ecgr.regulators.base import Regulator
+from fedjax_ecgr.types import Array, PyTree
 
 
 def identity() -> Regulator:

@@ -17,7 +17,7 @@ out of one bucket. With $m$ no less than the length inner products are exact.
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from fedjax_ecgr.types import Array
 
 
 def draw_flips(key: Array, length: int) -> Array:

@@ -17,11 +17,11 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import DATASETS, arrays
 from fedjax_ecgr.data.federated import Dataset
 from fedjax_ecgr.data.partition import PARTITIONS
+from fedjax_ecgr.engine import Simulation, simulation
+from fedjax_ecgr.engine.run import MAX_SEED
 from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.regulators import REGULATORS
 from fedjax_ecgr.runs.parameters import Parameter, conform, parameters
-from fedjax_ecgr.simulation import Simulation, simulation
-from fedjax_ecgr.simulation.run import MAX_SEED
 
 LISTINGS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "dataset": DATASETS,

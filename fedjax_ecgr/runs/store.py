@@ -26,11 +26,11 @@ import jax
 import numpy as np
 
 from fedjax_ecgr.check import InputError
+from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation, run
 from fedjax_ecgr.runs.config import RunConfig, from_json, to_json
 from fedjax_ecgr.runs.environment import environment
 from fedjax_ecgr.runs.recorded import Recorded
 from fedjax_ecgr.runs.report import curves
-from fedjax_ecgr.simulation import DivergedError, History, Progress, Simulation, run
 
 _SAVE_SECONDS = 10.0  # what a killed run loses at most
 

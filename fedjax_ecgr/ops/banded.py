@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_ecgr.models.base import Array
-from fedjax_ecgr.models.pooling import first_largest
+from fedjax_ecgr.ops.pooling import first_largest
+from fedjax_ecgr.types import Array
 
 Padding = Sequence[tuple[int, int]]
 

@@ -11,11 +11,9 @@ import optax
 from fedjax_ecgr import check
 from fedjax_ecgr.algorithms import Algorithm, Local, Server, Upload, counting_dtype
 from fedjax_ecgr.data.federated import FederatedDataset
-from fedjax_ecgr.simulation.client import Report, Start, Work, all_finite, train
-from fedjax_ecgr.simulation.placement import Placement, map_reduce
-
-Array = jax.Array
-PyTree = Any
+from fedjax_ecgr.engine.client import Report, Start, Work, all_finite, train
+from fedjax_ecgr.engine.placement import Placement, map_reduce
+from fedjax_ecgr.types import Array, PyTree
 
 # The server's stream of randomness in a round; clients' streams are their numbers, all smaller.
 _COHORT = np.uint32(2**32 - 1)

@@ -18,10 +18,9 @@ import numpy as np
 from fedjax_ecgr import metrics
 from fedjax_ecgr.algorithms import counting_dtype
 from fedjax_ecgr.data.federated import Examples, FederatedDataset, label_counts
+from fedjax_ecgr.engine.client import batches, normalise
 from fedjax_ecgr.models.base import Model
-from fedjax_ecgr.simulation.client import Loss, batches, normalise
-
-Array = jax.Array | np.ndarray
+from fedjax_ecgr.types import AnyArray, Loss
 
 
 class EvaluationSet(NamedTuple):
@@ -36,9 +35,9 @@ class EvaluationSet(NamedTuple):
     """
 
     examples: Examples
-    groups: Array
-    counts: Array
-    shares: Array | None
+    groups: AnyArray
+    counts: AnyArray
+    shares: AnyArray | None
 
 
 class Evaluation(NamedTuple):
@@ -50,8 +49,8 @@ class Evaluation(NamedTuple):
       clients: mean, standard deviation and worst 10 % of the clients' accuracies.
     """
 
-    loss: Array
-    accuracy: Array
+    loss: AnyArray
+    accuracy: AnyArray
     clients: metrics.ClientAccuracy
 
 
@@ -109,6 +108,6 @@ def evaluate(
     return Evaluation(losses.mean(), hits.mean(), metrics.client_accuracy(accuracies))
 
 
-def _times(matrix: Array, vector: jax.Array) -> jax.Array:
+def _times(matrix: AnyArray, vector: jax.Array) -> jax.Array:
     matrix = jnp.asarray(matrix, vector.dtype)
     return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)

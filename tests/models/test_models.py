@@ -13,7 +13,7 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models import MODELS, bncnn, from_linen, from_nnx, lenet, mlp
 from fedjax_ecgr.models.layers import batch_norm, batch_norm_init
-from fedjax_ecgr.models.pooling import max_pool
+from fedjax_ecgr.ops.pooling import max_pool
 
 KEY = jax.random.key(0)
 SMALL = {

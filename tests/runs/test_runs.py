@@ -15,7 +15,7 @@ import pytest
 from fedjax_ecgr import DivergedError, InputError, metrics, runs
 from fedjax_ecgr.runs import Choice, RunConfig, config, report, store
 from fedjax_ecgr.runs.config import LISTINGS, options_of
-from fedjax_ecgr.simulation import simulation
+from fedjax_ecgr.engine import simulation
 
 SMALL = RunConfig(
     model=Choice("logistic_regression"),

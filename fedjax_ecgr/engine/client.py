@@ -5,9 +5,8 @@ Everything here is written for a single client; `placement` lays many of them ou
 averaged over its own examples.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +16,8 @@ from fedjax_ecgr.algorithms import Algorithm, Local, Trained, Upload
 from fedjax_ecgr.data.federated import Examples
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators.base import Update
+from fedjax_ecgr.types import Array, Loss, PyTree
 
-Array = jax.Array
-PyTree = Any
-Loss = Callable[[Array, Array], Array]
 Size = TypeVar("Size", int, Array)
 
 # the streams of randomness of one client's round, folded into its key

@@ -9,10 +9,8 @@ import jax.numpy as jnp
 
 from fedjax_ecgr import check
 from fedjax_ecgr.data.federated import FederatedDataset
-from fedjax_ecgr.simulation.round import RoundInfo, Setting, State, run_round
-
-Array = jax.Array
-PyTree = Any
+from fedjax_ecgr.engine.round import RoundInfo, Setting, State, run_round
+from fedjax_ecgr.types import Array, PyTree
 
 
 def compilable(setting: Setting) -> Any:

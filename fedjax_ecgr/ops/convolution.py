@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_ecgr.models import banded, winograd
-from fedjax_ecgr.models.base import Array
-from fedjax_ecgr.models.pooling import max_pool
+from fedjax_ecgr.ops import banded, winograd
+from fedjax_ecgr.ops.pooling import max_pool
+from fedjax_ecgr.types import Array
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 import fedjax_ecgr as fx
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.data import from_assignment, from_owners
+from fedjax_ecgr.engine import client as local_round
+from fedjax_ecgr.engine import placement
+from fedjax_ecgr.engine.client import Start, train
+from fedjax_ecgr.engine.round import sample
 from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import REGULATORS
-from fedjax_ecgr.simulation import client as local_round
-from fedjax_ecgr.simulation import placement
-from fedjax_ecgr.simulation.client import Start, train
-from fedjax_ecgr.simulation.round import sample
 from tests import plain
 
 FEATURES, CLASSES, BATCH, EPOCHS = 3, 3, 4, 2

@@ -10,10 +10,10 @@ import numpy as np
 from fedjax_ecgr import check, metrics
 from fedjax_ecgr.algorithms import Algorithm
 from fedjax_ecgr.data.federated import FederatedDataset
+from fedjax_ecgr.engine.evaluation import Evaluation
+from fedjax_ecgr.engine.program import Simulation, simulation
+from fedjax_ecgr.engine.round import RoundInfo, State
 from fedjax_ecgr.models.base import Model
-from fedjax_ecgr.simulation.evaluation import Evaluation
-from fedjax_ecgr.simulation.program import Simulation, simulation
-from fedjax_ecgr.simulation.round import RoundInfo, State
 
 MAX_SEED = 2**32 - 1  # a larger one would be cut to 32 bits
 Table = dict[str, np.ndarray]  # columns of one length
@@ -133,7 +133,7 @@ def simulate(
       seed: of everything random in the run: first parameters, cohorts, orders of examples.
       eval_every: rounds from one evaluation to the next; the last round is always evaluated.
       on_progress: called after each block of `eval_every` rounds.
-      **options: those of `fedjax_ecgr.simulation.simulation`: `test`, `cohort_size`, `batch_size`,
+      **options: those of `fedjax_ecgr.engine.simulation`: `test`, `cohort_size`, `batch_size`,
         `local_epochs`, `placement`, …
 
     Raises:

@@ -10,9 +10,9 @@ import pytest
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.data import from_owners
-from fedjax_ecgr.simulation import memory
-from fedjax_ecgr.simulation.memory import GIB, Memory, fit
-from fedjax_ecgr.simulation.placement import Placement
+from fedjax_ecgr.engine import memory
+from fedjax_ecgr.engine.memory import GIB, Memory, fit
+from fedjax_ecgr.engine.placement import Placement
 
 FEATURES, HIDDEN, CLASSES, BATCH = 256, 4000, 8, 4
 PARAMETERS = 4 * ((FEATURES + 1) * HIDDEN + (HIDDEN + 1) * CLASSES)  # bytes of one copy: 4 MB
@@ -88,11 +88,11 @@ def measured():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_peak_is_the_one_foretold():
     done = subprocess.run(
-        [sys.executable, "-c", "from tests.test_memory import measured; measured()"],
+        [sys.executable, "-c", "from tests.engine.test_memory import measured; measured()"],
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     foretold, peak = json.loads(done.stdout)
     assert foretold > 250e6

@@ -10,16 +10,14 @@ All keep a running sum over chunks, so that memory grows with the chunk and not 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from fedjax_ecgr import check
-
-Array = jax.Array
-PyTree = Any
+from fedjax_ecgr.types import Array, PyTree
 
 # (context, one client's slot, longest) -> (what is summed over clients, what is kept of each);
 # longest is the largest size of the clients that run at once, None for a client that runs alone

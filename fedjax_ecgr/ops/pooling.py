@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_ecgr.models.base import Array
+from fedjax_ecgr.types import Array
 
 Shape = tuple[int, ...]
 Axes = tuple[int, ...]

@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_ecgr.models.base import Array, PyTree
-from fedjax_ecgr.models.pooling import largest
+from fedjax_ecgr.ops.pooling import largest
+from fedjax_ecgr.types import Array, PyTree
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 Tile = list[list[Array]]

@@ -8,9 +8,9 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedjax_ecgr.models import banded, winograd
-from fedjax_ecgr.models.banded import tile_width
-from fedjax_ecgr.models.convolution import LAYOUT, conv_general_dilated, conv_max_pool
+from fedjax_ecgr.ops import banded, winograd
+from fedjax_ecgr.ops.banded import tile_width
+from fedjax_ecgr.ops.convolution import LAYOUT, conv_general_dilated, conv_max_pool
 
 EDGE = st.tuples(st.integers(0, 2), st.integers(0, 2))
 

@@ -13,18 +13,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 from fedjax_ecgr import check, metrics
 from fedjax_ecgr.algorithms import Algorithm, Local, Trained
 from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_examples, validate
+from fedjax_ecgr.engine import memory
+from fedjax_ecgr.engine.block import compiled_block
+from fedjax_ecgr.engine.client import Work
+from fedjax_ecgr.engine.evaluation import Evaluation, EvaluationSet, evaluate, evaluation_set
+from fedjax_ecgr.engine.memory import Memory
+from fedjax_ecgr.engine.placement import Placement
+from fedjax_ecgr.engine.placement import placement as choose_placement
+from fedjax_ecgr.engine.round import RoundInfo, Setting, State, run_round, start_from
 from fedjax_ecgr.models.base import Model
-from fedjax_ecgr.simulation import memory
-from fedjax_ecgr.simulation.block import compiled_block
-from fedjax_ecgr.simulation.client import Loss, Work
-from fedjax_ecgr.simulation.evaluation import Evaluation, EvaluationSet, evaluate, evaluation_set
-from fedjax_ecgr.simulation.memory import Memory
-from fedjax_ecgr.simulation.placement import Placement
-from fedjax_ecgr.simulation.placement import placement as choose_placement
-from fedjax_ecgr.simulation.round import RoundInfo, Setting, State, run_round, start_from
-
-Array = jax.Array
-PyTree = Any
+from fedjax_ecgr.types import Array, Loss, PyTree
 
 # The stream of the first parameters; rounds' streams are their numbers, all smaller.
 _INIT = np.uint32(2**32 - 1)
@@ -92,7 +90,7 @@ def simulation(
       local_epochs: passes over its examples that a client makes in a round.
       shuffle: whether each pass has its own random order.
       loss: `(outputs [B, classes], labels [B]) -> [B]`.
-      placement: `auto`, `scan`, `vmap` or `devices`; see `fedjax_ecgr.simulation.placement`.
+      placement: `auto`, `scan`, `vmap` or `devices`; see `fedjax_ecgr.engine.placement`.
       chunk_size: clients at once on one device.
       num_devices: devices that `devices` uses; all by default.
       memory_budget: GiB that arrays may take on each device, the process itself apart: chunks are

@@ -1,0 +1,21 @@
+"""The engine: clients' rounds laid out over the hardware, rounds compiled into runs."""
+
+from fedjax_ecgr.engine.evaluation import Evaluation
+from fedjax_ecgr.engine.memory import Memory
+from fedjax_ecgr.engine.program import Simulation, simulation
+from fedjax_ecgr.engine.round import RoundInfo, State
+from fedjax_ecgr.engine.run import DivergedError, History, Progress, run, simulate
+
+__all__ = [
+    "DivergedError",
+    "Evaluation",
+    "History",
+    "Memory",
+    "Progress",
+    "RoundInfo",
+    "Simulation",
+    "State",
+    "run",
+    "simulate",
+    "simulation",
+]

@@ -1,0 +1,1 @@
+"""Convolution and pooling as matrix products: the mathematics beneath the models."""
