@@ -1,0 +1,1 @@
+"""Aggregators: what the server makes of all updates of a cohort, one a file."""

@@ -1,0 +1,1 @@
+"""Attacks: what malicious clients do, one a file."""

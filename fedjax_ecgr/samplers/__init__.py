@@ -1,0 +1,1 @@
+"""Samplers: who takes part in a round, one a file."""

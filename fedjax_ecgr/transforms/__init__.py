@@ -1,0 +1,1 @@
+"""Transforms: what a client does to its update before it sends it, one a file."""
