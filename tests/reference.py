@@ -146,10 +146,10 @@ def _check_run(path: Path, arrays: Arrays) -> Verdict:
     for r in range(1, config["rounds"] + 1):
         state, info = one_round(state, key, simulation.hyperparameters)
         expected = kind.convert(_prefixed(arrays, f"round_{r}/"))
-        errors.append(_largest((state.params, state.stats), expected))
+        errors.append(_largest((state.params, state.batch_stats), expected))
         if f"control_{r}/" in {name[: len(f"control_{r}/")] for name in arrays}:
             control = kind.convert(_prefixed(arrays, f"control_{r}/"))[0]
-            errors.append(_largest(state.server, control))
+            errors.append(_largest(state.server.algorithm, control))
         errors.extend(_selections(arrays, r - 1, info))
     return Verdict(path, float(np.max(errors)), 1e-6 if name == "FedNova" else 1e-9)
 

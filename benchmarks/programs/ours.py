@@ -91,7 +91,7 @@ def main(path: str | None) -> None:
             seconds=done.run_seconds,
             losses=done.table["train_loss"].tolist(),
             moved=float(optax.tree.norm(jax.tree.map(jnp.subtract, done.state.params, first))),
-            statistics=float(optax.tree.norm(done.state.stats)) if stats else 0.0,
+            statistics=float(optax.tree.norm(done.state.batch_stats)) if stats else 0.0,
             peak_bytes=_peak_bytes(),
             cohorts=done.cohorts.tolist(),
             compile_seconds=done.compile_seconds,

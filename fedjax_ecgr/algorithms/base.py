@@ -3,42 +3,98 @@ r"""The contract of a federated algorithm, and what all algorithms share.
 An algorithm is a `NamedTuple` of small pure functions. In each round the engine
 
 1. sends every client of the cohort the global parameters and `broadcast(server_state)`;
-2. runs the client's local steps on the loss plus `objective`: an optimiser step, then `correct`;
-3. regulates the step deltas, and lets `finish` make the upload and the client's next state;
-4. averages the uploads, and lets `update_server` make the next global parameters.
+2. runs `client` on each: it trains, once or more, by `client.train`, and makes the upload and the
+   client's next state;
+3. averages the uploads (or hands them to an aggregator), and lets `server` make a direction of
+   them, along which the server's optimiser takes its step.
 
 To add one, write a file that returns an `Algorithm` from `algorithm(...)`, naming the functions in
 which it differs from FedAvg, and list it in `fedjax_ecgr/algorithms/__init__.py`.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from fedjax_ecgr import check
+from fedjax_ecgr.aggregators.base import Aggregator
 from fedjax_ecgr.regulators import Regulator, identity
-from fedjax_ecgr.types import Array, Hyperparameters, PyTree
+from fedjax_ecgr.transforms.base import Transform
+from fedjax_ecgr.types import Array, Hyperparameters, Loss, PyTree
 
 
-class Local(NamedTuple):
-    """What a client knows throughout its round.
+class First(NamedTuple):
+    """What a run starts from.
 
     Attributes:
-      params: w_t, the global parameters it started from.
-      received: what the server broadcast besides.
-      state: the client's own state.
-      learning_rate: η_t, scalar.
-      hyperparameters: the algorithm's numbers.
+      params: the first global parameters.
+      batch_stats: the first statistics of the model.
+      head: like the parameters, a Python bool a leaf: whether it belongs to the model's last layer
+        (`Model.head`).
     """
 
     params: PyTree
-    received: PyTree
-    state: PyTree
-    learning_rate: Array
-    hyperparameters: Hyperparameters
+    batch_stats: PyTree
+    head: PyTree
+
+
+class Seen(NamedTuple):
+    """What a local step hands on besides its gradient.
+
+    Attributes:
+      batch_stats: the model's statistics after the batch.
+      loss: the sum of the batch's losses, for the report.
+    """
+
+    batch_stats: PyTree
+    loss: Array
+
+
+class BatchLoss(Protocol):
+    """The loss of one batch."""
+
+    def __call__(
+        self,
+        params: PyTree,
+        batch_stats: PyTree,
+        *,
+        per_example: Loss | None = None,
+        mask: Array | None = None,
+    ) -> tuple[Array, Seen]:
+        """Returns the mean loss over the batch's examples, and `Seen`; differentiable twice.
+
+        Args:
+          params: the model's parameters.
+          batch_stats: its statistics.
+          per_example: `(outputs [B, classes], labels [B]) -> [B]` in place of the run's loss.
+          mask: [B] bool in place of `Batch.mask`, for a part of the batch.
+        """
+        ...
+
+
+class Batch(NamedTuple):
+    """One local step's examples, as the objective sees them.
+
+    Attributes:
+      inputs: [B, ...], normalised.
+      labels: [B] int32.
+      mask: [B] bool, false at rows that only fill the batch up.
+      loss: see `BatchLoss`.
+      features: `(params, batch_stats) -> [B, F]`, what the model's last layer is given.
+    """
+
+    inputs: Array
+    labels: Array
+    mask: Array
+    loss: BatchLoss
+    features: Callable[[PyTree, PyTree], Array]
+
+
+Objective = Callable[[PyTree, PyTree, Batch], tuple[Array, Seen]]
+"""`(params, batch_stats, batch) -> (what a local step descends on, Seen)`."""
 
 
 class Trained(NamedTuple):
@@ -48,25 +104,136 @@ class Trained(NamedTuple):
       params: w_τ, the local end point, before any regulation.
       update: what the regulator made of Σ d; like the parameters, in their units.
       num_steps: τ, in the parameters' dtype; at least 1.
+      batch_stats: the statistics after the last step.
+      loss: mean training loss over the examples of all local steps, each before its step.
+      drift: ‖w_t − w_τ‖₂.
+      info: the regulator's own; None where nothing was regulated.
     """
 
     params: PyTree
     update: PyTree
     num_steps: Array
+    batch_stats: PyTree
+    loss: Array
+    drift: Array
+    info: PyTree
+
+
+class Train(Protocol):
+    """Local training."""
+
+    def __call__(
+        self,
+        start: PyTree | None = None,
+        batch_stats: PyTree | None = None,
+        *,
+        objective: Objective | None = None,
+        correct: Callable[[PyTree], PyTree] | None = None,
+        optimizer: optax.GradientTransformation | None = None,
+        regulate: bool | Callable[[PyTree], PyTree] = True,
+        epochs: int | None = None,
+        stream: int = 0,
+    ) -> Trained:
+        """Runs the client's local steps.
+
+        Args:
+          start: where to start; the global parameters by default. Any pytree that `objective`
+            understands will do.
+          batch_stats: the first statistics; by default the client's. What `objective` hands on in
+            `Seen.batch_stats` is carried from step to step, whatever it is.
+          objective: what each step descends on; the loss of its batch by default.
+          correct: `params -> params`, after each optimiser step; nothing by default.
+          optimizer: in place of the algorithm's.
+          regulate: whether the regulator makes the update of the steps' deltas, else it is their
+            sum; or `params -> part`, the part of the parameters that it sees: the update is like
+            that then.
+          epochs: passes over the client's examples; those of the run by default.
+          stream: which stream of randomness; two trainings of one stream see the same batches.
+        """
+        ...
+
+
+class Client(NamedTuple):
+    """One client in one round, as closures over its data.
+
+    Attributes:
+      number: which client it is, int32.
+      size: n, its number of examples, int32.
+      weight: p, its weight in the cohort's average.
+      batch_stats: the global model's statistics.
+      num_classes: how many labels there are.
+      head: see `First`.
+      train: local training, see `Train`.
+      loss: `params -> scalar`, mean loss over all its examples, the model as it is evaluated.
+      gradient: `params -> like params`, the gradient of that.
+      label_counts: `() -> [num_classes]`, its examples of each label, in the parameters' dtype.
+    """
+
+    number: Array
+    size: Array
+    weight: Array
+    batch_stats: PyTree
+    num_classes: int
+    head: PyTree
+    train: Train
+    loss: Callable[[PyTree], Array]
+    gradient: Callable[[PyTree], PyTree]
+    label_counts: Callable[[], Array]
+
+
+class Local(NamedTuple):
+    """What a client knows throughout its round.
+
+    Attributes:
+      params: w_t, the global parameters.
+      received: what the server broadcast besides.
+      state: the client's own state.
+      direction: w_{t−1} − w_t, zeros in the first round; `()` unless the algorithm or the regulator
+        needs it.
+      learning_rate: η_t, scalar.
+      hyperparameters: the algorithm's numbers.
+    """
+
+    params: PyTree
+    received: PyTree
+    state: PyTree
+    direction: PyTree
+    learning_rate: Array
+    hyperparameters: Hyperparameters
 
 
 class Upload(NamedTuple):
-    """What a client sends, or the average of it over a cohort.
+    """What a client sends, or what the server has of a cohort's.
 
     Attributes:
-      update: like the parameters; averaged with weights p_i = n_i / Σ n over the cohort.
+      update: averaged with weights p_i = n_i / Σ n over the cohort, or aggregated; transforms and
+        attacks change this alone. Like the parameters, or a part of them.
       weighted: anything else that is averaged with the same weights.
       uniform: what is averaged with weight 1 / |cohort|.
+      each: small things that the server gets of each client, [cohort, ...] leaves there; zeros of
+        those that sent nothing.
     """
 
     update: PyTree
     weighted: PyTree = ()
     uniform: PyTree = ()
+    each: PyTree = ()
+
+
+class Outcome(NamedTuple):
+    """What a client makes of its round.
+
+    Attributes:
+      upload: what it sends.
+      state: its next state.
+      trained: the training that the report is about.
+      batch_stats: the statistics it sends; those of `trained` by default.
+    """
+
+    upload: Upload
+    state: PyTree
+    trained: Trained
+    batch_stats: PyTree | None = None
 
 
 class Server(NamedTuple):
@@ -75,17 +242,24 @@ class Server(NamedTuple):
     Attributes:
       params: w_t.
       state: the algorithm's server state.
+      clients: [cohort] int32, who was asked.
+      present: [cohort] bool, who sent something.
       participation: |cohort| / N, scalar.
+      learning_rate: η_t, the clients', scalar.
       hyperparameters: the algorithm's numbers.
     """
 
     params: PyTree
     state: PyTree
+    clients: Array
+    present: Array
     participation: Array
+    learning_rate: Array
     hyperparameters: Hyperparameters
 
 
 Optimizer = Callable[[Array, Hyperparameters], optax.GradientTransformation]
+ServerOptimizer = Callable[[Hyperparameters], optax.GradientTransformation]
 
 
 class Algorithm(NamedTuple):
@@ -95,30 +269,38 @@ class Algorithm(NamedTuple):
       name: what reports call it.
       hyperparameters: its numbers, the leaves a sweep varies.
       schedule: `round -> factor`, multiplies the learning rate; optax's schedules fit.
-      optimizer: `(learning_rate, hyperparameters) -> optax.GradientTransformation`, made anew each
-        round on each client.
+      optimizer: `(learning_rate, hyperparameters) -> optax.GradientTransformation`, made anew for
+        each local training.
+      server_optimizer: `hyperparameters -> optax.GradientTransformation`, which takes the
+        direction of `server` for a gradient; its state stays with the server.
       regulator: what stands between the local steps and the upload.
-      init_server: `params -> server state`.
-      init_client: `params -> state of one client`; `()` for an algorithm that keeps none.
+      transforms: what is done to each client's update before it is sent, in this order.
+      aggregator: what the server makes of the updates; None for the mean.
+      init_server: `First -> server state`.
+      init_client: `First -> state of one client`; `()` for an algorithm that keeps none.
       broadcast: `server state -> what each client of the cohort receives besides the parameters`.
-      objective: `(params, local) -> scalar` added to the loss of each batch.
-      correct: `(params, local) -> params`, after each optimiser step.
-      finish: `(trained, local) -> (upload, client state)`.
-      update_server: `(server, upload averaged) -> (params, server state)`.
+      client: `(client, local) -> Outcome`.
+      server: `(server, upload) -> (direction, server state)`; the direction is like the parameters.
+      personal: `(client, local) -> (params, batch_stats)`, the model that a client is judged by;
+        None for the global one. It may train.
+      needs_direction: whether `Local.direction` is wanted.
     """
 
     name: str
     hyperparameters: Hyperparameters
     schedule: Callable[[Array], Any]
     optimizer: Optimizer
+    server_optimizer: ServerOptimizer
     regulator: Regulator
-    init_server: Callable[[PyTree], PyTree]
-    init_client: Callable[[PyTree], PyTree]
+    transforms: tuple[Transform, ...]
+    aggregator: Aggregator | None
+    init_server: Callable[[First], PyTree]
+    init_client: Callable[[First], PyTree]
     broadcast: Callable[[PyTree], PyTree]
-    objective: Callable[[PyTree, Local], Array | float]
-    correct: Callable[[PyTree, Local], PyTree]
-    finish: Callable[[Trained, Local], tuple[Upload, PyTree]]
-    update_server: Callable[[Server, Upload], tuple[PyTree, PyTree]]
+    client: Callable[[Client, Local], Outcome]
+    server: Callable[[Server, Upload], tuple[PyTree, PyTree]]
+    personal: Callable[[Client, Local], tuple[PyTree, PyTree]] | None
+    needs_direction: bool
 
     def learning_rate(self, hyperparameters: Hyperparameters, round_index: Array) -> Array:
         """Returns η_t = η_0 · decay^floor((t + 1) / decay_every) · schedule(t), t from 0."""
@@ -139,16 +321,22 @@ class Common(TypedDict, total=False):
 
     Attributes:
       regulator: what stands between the local steps and the upload; identity by default.
+      transforms: what is done to each client's update before it is sent, in this order; nothing by
+        default.
+      aggregator: what the server makes of the updates; their mean by default.
       learning_rate: η_0 > 0; in Python also an optax schedule over rounds.
       momentum: heavy-ball momentum of the clients' SGD, in [0, 1).
       weight_decay: times the parameters, added to the gradient (as in PyTorch's SGD).
       decay: factor by which the learning rate falls, in (0, 1].
       decay_every: rounds from one fall to the next: η_t = η_0 · decay^floor((t+1) / decay_every).
-      server_learning_rate: factor on the averaged update, > 0.
+      server_learning_rate: the server's step size, a factor on the averaged update, > 0.
       optimizer: `(learning_rate, hyperparameters) -> optax.GradientTransformation` in place of SGD.
+      server_optimizer: `hyperparameters -> optax.GradientTransformation` in place of SGD.
     """
 
     regulator: Regulator
+    transforms: Sequence[Transform]
+    aggregator: Aggregator | None
     learning_rate: float | Array | optax.Schedule
     momentum: float | Array
     weight_decay: float | Array
@@ -156,6 +344,7 @@ class Common(TypedDict, total=False):
     decay_every: float | Array
     server_learning_rate: float | Array
     optimizer: Optimizer
+    server_optimizer: ServerOptimizer
 
 
 COMMON_DEFAULTS: dict[str, Any] = {
@@ -181,13 +370,14 @@ def algorithm(
     common: Common,
     *,
     own: Hyperparameters | None = None,
-    init_server: Callable[[PyTree], PyTree] | None = None,
-    init_client: Callable[[PyTree], PyTree] | None = None,
+    init_server: Callable[[First], PyTree] | None = None,
+    init_client: Callable[[First], PyTree] | None = None,
     broadcast: Callable[[PyTree], PyTree] | None = None,
-    objective: Callable[[PyTree, Local], Array] | None = None,
-    correct: Callable[[PyTree, Local], PyTree] | None = None,
-    finish: Callable[[Trained, Local], tuple[Upload, PyTree]] | None = None,
-    update_server: Callable[[Server, Upload], tuple[PyTree, PyTree]] | None = None,
+    client: Callable[[Client, Local], Outcome] | None = None,
+    server: Callable[[Server, Upload], tuple[PyTree, PyTree]] | None = None,
+    server_optimizer: ServerOptimizer | None = None,
+    personal: Callable[[Client, Local], tuple[PyTree, PyTree]] | None = None,
+    needs_direction: bool = False,
 ) -> Algorithm:
     """Returns the algorithm that is FedAvg but for the functions named.
 
@@ -198,17 +388,18 @@ def algorithm(
       init_server: see `Algorithm`, as are all that follow.
       init_client: by default `()`.
       broadcast: by default nothing.
-      objective: by default 0.
-      correct: by default no correction.
-      finish: by default uploads the regulated update.
-      update_server: by default w_t minus the averaged update times the server learning rate.
+      client: by default trains once and uploads the regulated update.
+      server: by default the direction is the averaged update.
+      server_optimizer: by default SGD with the server learning rate.
+      personal: by default the global model.
+      needs_direction: by default not.
 
     Raises:
       InputError: for an unknown option or a number out of range.
     """
     given: dict[str, Any] = dict(common)
     check.options(name, given, [*Common.__annotations__, *(own or {})])
-    _check_functions(name, given)
+    _check_parts(name, given)
     schedule, learning_rate = _constant, given.get("learning_rate")
     if callable(learning_rate):
         schedule, given["learning_rate"] = learning_rate, 1.0
@@ -220,29 +411,57 @@ def algorithm(
         hyperparameters={**numbers, **(own or {})},
         schedule=schedule,
         optimizer=given.get("optimizer", sgd),
+        server_optimizer=given.get("server_optimizer", server_optimizer or server_sgd),
         regulator=given.get("regulator", identity()),
+        transforms=tuple(given.get("transforms", ())),
+        aggregator=given.get("aggregator"),
         init_server=init_server or _nothing,
         init_client=init_client or _nothing,
         broadcast=broadcast or _nothing,
-        objective=objective or (lambda params, local: 0.0),
-        correct=correct or (lambda params, local: params),
-        finish=finish or (lambda trained, local: (Upload(trained.update), local.state)),
-        update_server=update_server
-        or (lambda server, upload: (descend(server, upload.update), ())),
+        client=client or _train_and_send,
+        server=server or (lambda server, upload: (upload.update, server.state)),
+        personal=personal,
+        needs_direction=needs_direction,
     )
 
 
-def _check_functions(name: str, given: Mapping[str, Any]) -> None:
-    if not isinstance(given.get("regulator", identity()), Regulator):
-        raise check.InputError(
-            f"{name}: regulator: {given['regulator']!r} is not allowed, it must be a Regulator, "
-            "such as ecgr()"
-        )
-    if not callable(given.get("optimizer", sgd)):
-        raise check.InputError(
-            f"{name}: optimizer: {type(given['optimizer']).__name__} is not allowed, it must be a "
-            "function (learning_rate, hyperparameters) -> optax.GradientTransformation"
-        )
+def _train_and_send(client: Client, local: Local) -> Outcome:
+    trained = client.train()
+    return Outcome(Upload(trained.update), local.state, trained)
+
+
+_PARTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "regulator": (lambda x: isinstance(x, Regulator), "a Regulator, such as ecgr()"),
+    "aggregator": (
+        lambda x: x is None or isinstance(x, Aggregator),
+        "an Aggregator, such as aggregators.median(), or None for the mean",
+    ),
+    "transforms": (
+        lambda x: isinstance(x, Sequence) and all(isinstance(t, Transform) for t in x),
+        "a list of Transforms, such as [transforms.clip(1.0)]",
+    ),
+    "optimizer": (
+        callable,
+        "a function (learning_rate, hyperparameters) -> optax.GradientTransformation",
+    ),
+    "server_optimizer": (
+        callable,
+        "a function hyperparameters -> optax.GradientTransformation",
+    ),
+}
+
+
+def _check_parts(name: str, given: Mapping[str, Any]) -> None:
+    for part, (fits, wanted) in _PARTS.items():
+        if part in given and not fits(given[part]):
+            shown = (
+                repr(given[part]) if isinstance(given[part], str) else type(given[part]).__name__
+            )
+            raise check.InputError(f"{name}: {part}: {shown} is not allowed, it must be {wanted}")
+    names = [transform.name for transform in given.get("transforms", ())]
+    for transform in names:
+        if names.count(transform) > 1:
+            raise check.InputError(f"{name}: transforms: {transform!r} is there twice")
 
 
 def sgd(learning_rate: Array, hyperparameters: Hyperparameters) -> optax.GradientTransformation:
@@ -253,6 +472,11 @@ def sgd(learning_rate: Array, hyperparameters: Hyperparameters) -> optax.Gradien
     )
 
 
+def server_sgd(hyperparameters: Hyperparameters) -> optax.GradientTransformation:
+    """SGD with the server learning rate, without momentum."""
+    return optax.sgd(hyperparameters["server_learning_rate"])
+
+
 def counting_dtype(dtype: Any) -> Any:
     """Returns the type to count in beside parameters of `dtype`: float32, or float64 beside that.
 
@@ -261,17 +485,11 @@ def counting_dtype(dtype: Any) -> Any:
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
 
 
-def descend(server: Server, update: PyTree) -> PyTree:
-    """Returns w_t minus `update` times the server learning rate."""
-    rate = server.hyperparameters["server_learning_rate"]
-    return jax.tree.map(lambda w, u: w - rate * u, server.params, update)
-
-
 def _constant(round_index: Array) -> float:
     del round_index
     return 1.0
 
 
-def _nothing(state: PyTree) -> PyTree:
-    del state
+def _nothing(given: PyTree) -> PyTree:
+    del given
     return ()

@@ -12,13 +12,13 @@ import jax
 
 from fedjax_ecgr.algorithms.base import (
     Algorithm,
+    Client,
     Common,
     Local,
+    Outcome,
     Server,
-    Trained,
     Upload,
     algorithm,
-    descend,
 )
 from fedjax_ecgr.types import PyTree
 
@@ -36,14 +36,15 @@ def fednova(**common: Unpack[Common]) -> Algorithm:
       >>> fednova(learning_rate=0.1).name
       'fednova'
     """
-    return algorithm("fednova", common, finish=_normalise, update_server=_rescale)
+    return algorithm("fednova", common, client=_client, server=_server)
 
 
-def _normalise(trained: Trained, local: Local) -> tuple[Upload, PyTree]:
+def _client(client: Client, local: Local) -> Outcome:
+    trained = client.train()
     per_step = jax.tree.map(lambda u: u / trained.num_steps, trained.update)
-    return Upload(per_step, weighted=trained.num_steps), local.state
+    return Outcome(Upload(per_step, weighted=trained.num_steps), local.state, trained)
 
 
-def _rescale(server: Server, upload: Upload) -> tuple[PyTree, PyTree]:
+def _server(server: Server, upload: Upload) -> tuple[PyTree, PyTree]:
     mean_steps = upload.weighted
-    return descend(server, jax.tree.map(lambda u: mean_steps * u, upload.update)), server.state
+    return jax.tree.map(lambda u: mean_steps * u, upload.update), server.state

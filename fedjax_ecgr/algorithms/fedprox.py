@@ -13,7 +13,17 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_ecgr import check
-from fedjax_ecgr.algorithms.base import Algorithm, Common, Local, algorithm
+from fedjax_ecgr.algorithms.base import (
+    Algorithm,
+    Batch,
+    Client,
+    Common,
+    Local,
+    Outcome,
+    Seen,
+    Upload,
+    algorithm,
+)
 from fedjax_ecgr.types import Array, PyTree
 
 
@@ -32,9 +42,19 @@ def fedprox(*, mu: float | Array = 0.1, **common: Unpack[Common]) -> Algorithm:
       0.01
     """
     check.number("mu", mu, low=0)
-    return algorithm("fedprox", common, own={"mu": mu}, objective=_proximal_term)
+    return algorithm("fedprox", common, own={"mu": mu}, client=_client)
 
 
-def _proximal_term(params: PyTree, local: Local) -> Array:
-    squares = jax.tree.map(lambda w, start: jnp.sum(jnp.square(w - start)), params, local.params)
-    return local.hyperparameters["mu"] / 2 * sum(jax.tree.leaves(squares))
+def _client(client: Client, local: Local) -> Outcome:
+    def objective(params: PyTree, batch_stats: PyTree, batch: Batch) -> tuple[Array, Seen]:
+        loss, seen = batch.loss(params, batch_stats)
+        return loss + proximal_term(local.hyperparameters["mu"], params, local.params), seen
+
+    trained = client.train(objective=objective)
+    return Outcome(Upload(trained.update), local.state, trained)
+
+
+def proximal_term(mu: Array, params: PyTree, centre: PyTree) -> Array:
+    """Returns (μ/2) ‖w − centre‖²."""
+    squares = jax.tree.map(lambda w, start: jnp.sum(jnp.square(w - start)), params, centre)
+    return mu / 2 * sum(jax.tree.leaves(squares))

@@ -28,13 +28,14 @@ import jax.numpy as jnp
 from fedjax_ecgr import check
 from fedjax_ecgr.algorithms.base import (
     Algorithm,
+    Client,
     Common,
+    First,
     Local,
+    Outcome,
     Server,
-    Trained,
     Upload,
     algorithm,
-    descend,
 )
 from fedjax_ecgr.types import Array, PyTree
 
@@ -67,9 +68,8 @@ def scaffold(*, normaliser: str = "plain", **common: Unpack[Common]) -> Algorith
       InputError: for an unknown normaliser or option, or a number out of range.
 
     Example:
-      >>> control = scaffold().init_client({"w": jnp.ones(2)})
-      >>> control["w"].tolist()
-      [0.0, 0.0]
+      >>> scaffold(normaliser="momentum").name
+      'scaffold'
     """
     amplification = check.known("normaliser", normaliser, NORMALISERS)
     if normaliser == "momentum" and "optimizer" in common:
@@ -78,9 +78,15 @@ def scaffold(*, normaliser: str = "plain", **common: Unpack[Common]) -> Algorith
             "the momentum of SGD"
         )
 
-    def finish(trained: Trained, local: Local) -> tuple[Upload, PyTree]:
-        moved = amplification(local.hyperparameters["momentum"], trained.num_steps)
-        reach = trained.num_steps * local.learning_rate * moved
+    def client(client: Client, local: Local) -> Outcome:
+        rate, momentum = local.learning_rate, local.hyperparameters["momentum"]
+        server_control, own = local.received, local.state
+
+        def correct(params: PyTree) -> PyTree:
+            return jax.tree.map(lambda w, c, c_i: w - rate * (c - c_i), params, server_control, own)
+
+        trained = client.train(correct=correct)
+        reach = trained.num_steps * rate * amplification(momentum, trained.num_steps)
         stood = reach == 0  # a step size of 0 tells nothing of the gradient
         change = jax.tree.map(
             lambda start, end, c: jnp.where(
@@ -88,10 +94,10 @@ def scaffold(*, normaliser: str = "plain", **common: Unpack[Common]) -> Algorith
             ),
             local.params,
             trained.params,
-            local.received,
+            server_control,
         )
-        own = jax.tree.map(jnp.add, local.state, change)
-        return Upload(trained.update, uniform=change), own
+        own = jax.tree.map(jnp.add, own, change)
+        return Outcome(Upload(trained.update, uniform=change), own, trained)
 
     return algorithm(
         "scaffold",
@@ -99,27 +105,17 @@ def scaffold(*, normaliser: str = "plain", **common: Unpack[Common]) -> Algorith
         init_server=_zeros,
         init_client=_zeros,
         broadcast=lambda control: control,
-        correct=_correct,
-        finish=finish,
-        update_server=_update_server,
+        client=client,
+        server=_server,
     )
 
 
-def _zeros(params: PyTree) -> PyTree:
-    return jax.tree.map(jnp.zeros_like, params)
+def _zeros(first: First) -> PyTree:
+    return jax.tree.map(jnp.zeros_like, first.params)
 
 
-def _correct(params: PyTree, local: Local) -> PyTree:
-    return jax.tree.map(
-        lambda w, c, own: w - local.learning_rate * (c - own),
-        params,
-        local.received,
-        local.state,
-    )
-
-
-def _update_server(server: Server, upload: Upload) -> tuple[PyTree, PyTree]:
+def _server(server: Server, upload: Upload) -> tuple[PyTree, PyTree]:
     control = jax.tree.map(
         lambda c, change: c + server.participation * change, server.state, upload.uniform
     )
-    return descend(server, upload.update), control
+    return upload.update, control

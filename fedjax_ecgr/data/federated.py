@@ -154,6 +154,23 @@ def _rectangle(examples: Examples, rows: np.ndarray, sizes: np.ndarray) -> Feder
     return FederatedDataset(examples, indices, sizes.astype(np.int32))
 
 
+def held_examples(federated: FederatedDataset) -> Examples:
+    """Returns the examples that clients hold, client by client; host-side.
+
+    >>> examples = Examples(np.zeros((4, 2)), np.array([0, 1, 2, 3]), mean=0.0, std=1.0)
+    >>> held_examples(from_assignment(examples, [[3], [2, 0]])).labels
+    array([3, 2, 0])
+    """
+    indices, sizes = np.asarray(federated.indices), np.asarray(federated.sizes)
+    rows = indices[np.arange(indices.shape[1]) < sizes[:, np.newaxis]]
+    examples = federated.examples
+    return examples._replace(
+        inputs=np.asarray(examples.inputs)[rows],
+        labels=np.asarray(examples.labels)[rows],
+        owners=None if examples.owners is None else np.asarray(examples.owners)[rows],
+    )
+
+
 def label_counts(federated: FederatedDataset, num_classes: int) -> np.ndarray:
     """Returns [clients, num_classes] int64: how many examples of each class each client holds.
 

@@ -1,54 +1,66 @@
-"""One client's round: its local steps, then the regulator, then the upload.
+"""One client's round: what the algorithm makes of its data, then transforms, then the upload.
 
-Everything here is written for a single client; `placement` lays many of them out. A client takes
-τ = local epochs × ceil(n / batch size) steps; the last batch of an epoch may be partial and is
-averaged over its own examples.
+Everything here is written for a single client; `placement` lays many of them out.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_ecgr.algorithms import Algorithm, Local, Trained, Upload
-from fedjax_ecgr.data.federated import Examples
+from fedjax_ecgr.algorithms import Batch, Client, Local, Outcome, Seen, Trained, Upload
+from fedjax_ecgr.attacks.base import Attacking
+from fedjax_ecgr.data.federated import FederatedDataset
+from fedjax_ecgr.engine.local_steps import (
+    Extent,
+    Plan,
+    Shard,
+    Work,
+    falsifier,
+    mean_over_all,
+    train,
+    where,
+)
 from fedjax_ecgr.models.base import Model
-from fedjax_ecgr.regulators.base import Update
-from fedjax_ecgr.types import Array, Loss, PyTree
+from fedjax_ecgr.regulators import Given
+from fedjax_ecgr.transforms.base import Sending
+from fedjax_ecgr.types import Array, PyTree
 
-Size = TypeVar("Size", int, Array)
-
-# the streams of randomness of one client's round, folded into its key
-_ORDER, _MODEL = 0, 1
-
-# rows of examples are sorted in halves, quarters … but never in parts shorter than about this
-_SHORT = 128
+# the streams of randomness of one client's round; those of trainings are counted from 0
+_TRANSFORM, _ATTACK = 2**31, 2**31 + 1
 
 
-class Work(NamedTuple):
-    """What every client does; static.
+class Slot(NamedTuple):
+    """One client of a cohort: what differs from client to client.
 
     Attributes:
-      model: the model trained.
-      algorithm: the federated algorithm, with its regulator.
-      loss: `(outputs [B, classes], labels [B]) -> [B]`.
-      batch_size: examples a step.
-      local_epochs: passes over the client's examples.
-      shuffle: whether each pass has its own random order; else examples come as stored.
+      client: its number, int32.
+      extent: its steps and size.
+      weight: p_i.
+      malicious: whether it is, bool; `()` where nobody is.
     """
 
-    model: Model
-    algorithm: Algorithm
-    loss: Loss
-    batch_size: int
-    local_epochs: int
-    shuffle: bool
+    client: Array
+    extent: Extent
+    weight: Array
+    malicious: PyTree
 
-    def num_steps(self, size: Array) -> Array:
-        """Returns τ of a client with `size` examples; 0 for a client without any."""
-        return self.local_epochs * batches(size, self.batch_size)
+
+class Memories(NamedTuple):
+    """What clients keep from round to round; [clients, ...] leaves in a run's state.
+
+    Attributes:
+      algorithm: the algorithm's client states.
+      regulator: the regulator's memories.
+      transforms: one state for each transform.
+    """
+
+    algorithm: PyTree
+    regulator: PyTree
+    transforms: tuple[PyTree, ...]
 
 
 class Start(NamedTuple):
@@ -56,13 +68,19 @@ class Start(NamedTuple):
 
     Attributes:
       local: what an algorithm's functions see; its `state` is filled in for each client.
-      stats: the model's statistics.
-      regulator: the regulator's hyperparameters.
+      batch_stats: the model's statistics.
+      numbers: all hyperparameters, by part.
+      largest_weight: max p_i over the cohort.
+      participants: how many clients send something, in the parameters' dtype.
+      round_key: the round's randomness, as raw key data.
     """
 
     local: Local
-    stats: PyTree
-    regulator: PyTree
+    batch_stats: PyTree
+    numbers: Mapping[str, Any]
+    largest_weight: Array
+    participants: Array
+    round_key: Array
 
 
 class Report(NamedTuple):
@@ -85,183 +103,195 @@ class Report(NamedTuple):
     regulator: PyTree
 
 
-class Outcome(NamedTuple):
+class Sent(NamedTuple):
     """What one client's round gives.
 
     Attributes:
-      upload: what the server averages; without effect for a client that took no step.
-      stats: the model's statistics after the last step.
-      state: the client's next state; unchanged for a client that took no step.
+      upload: what the server gets; all zero of a client that took no step.
+      batch_stats: the model's statistics after the last step.
+      memories: what the client keeps; unchanged for one that took no step.
       report: diagnostics.
     """
 
     upload: Upload
-    stats: PyTree
-    state: PyTree
+    batch_stats: PyTree
+    memories: Memories
     report: Report
 
 
-class _Carry(NamedTuple):
-    params: PyTree
-    stats: PyTree
-    optimizer: PyTree
-    regulator: PyTree
-    loss: Array
-
-
-def normalise(examples: Examples, inputs: Array, dtype: jnp.dtype) -> Array:
-    """Returns stored inputs as the model gets them: (x − mean) / std, in `dtype`."""
-    shape = (1,) * (inputs.ndim - jnp.ndim(examples.mean))
-    mean = jnp.reshape(jnp.asarray(examples.mean, dtype), (*shape, *jnp.shape(examples.mean)))
-    std = jnp.reshape(jnp.asarray(examples.std, dtype), (*shape, *jnp.shape(examples.std)))
-    return (inputs.astype(dtype) - mean) / std
-
-
-def batches(size: Size, batch_size: int) -> Size:
-    """Returns ceil(size / batch_size)."""
-    return (size + batch_size - 1) // batch_size
-
-
-def train(
+def take_part(
     work: Work,
     start: Start,
-    examples: Examples,
-    row: Array,
-    size: Array,
-    key: Array,
-    longest: Array | None = None,
-) -> Outcome:
+    memories: Memories,
+    data: FederatedDataset,
+    slot: Slot,
+    longest: Extent | None,
+    key_impl: Any,
+) -> Sent:
     """Runs one client's round.
 
     Args:
       work: what to do; static.
-      start: what all clients start from, with this client's state filled in.
-      examples: all examples of the federation.
-      row: [max_examples] int32, the client's examples in its first `size` entries.
-      size: n, int32.
-      key: the randomness of this client in this round.
-      longest: the largest size of the clients that run at once, each as many steps as that client;
-        those beyond its own τ change nothing. None for a client that runs alone.
-
-    Returns:
-      The upload, the client's next state and a report.
+      start: what all clients start from.
+      memories: this client's.
+      data: the federation's data.
+      slot: which client.
+      longest: the largest extent of the clients that run at once, each for as many steps; None for
+        a client that runs alone.
+      key_impl: the kind of the round's key; static.
     """
-    algorithm, local = work.algorithm, start.local
-    dtype = jnp.result_type(*jax.tree.leaves(local.params))
-    max_steps = work.local_epochs * batches(row.shape[0], work.batch_size)
-    num_steps = work.num_steps(size)
-    per_epoch = jnp.maximum(batches(size, work.batch_size), 1)
-    length = num_steps if longest is None else work.num_steps(longest)
-    order = _order(work, row, size, longest, jax.random.fold_in(key, _ORDER))
-    optimizer = algorithm.optimizer(local.learning_rate, local.hyperparameters)
-
-    def objective(
-        params: PyTree, stats: PyTree, batch: Array, mask: Array, step_key: Array
-    ) -> tuple[Array, tuple[PyTree, Array]]:
-        inputs = normalise(examples, examples.inputs[batch], dtype)
-        outputs, stats = work.model.apply(
-            params, stats, inputs, mask=mask, train=True, key=step_key
-        )
-        losses = jnp.where(mask, work.loss(outputs, examples.labels[batch]).astype(dtype), 0)
-        total, count = losses.sum(), jnp.maximum(mask.sum(), 1).astype(dtype)
-        return total / count + algorithm.objective(params, local), (stats, total)
-
-    def step(observe: Update, index: Array, carry: _Carry) -> _Carry:
-        active = True if longest is None else index < num_steps
-        epoch, position = index // per_epoch, index % per_epoch * work.batch_size
-        batch = jax.lax.dynamic_slice(order, (epoch, position), (1, work.batch_size))[0]
-        mask = (position + jnp.arange(work.batch_size, dtype=jnp.int32) < size) & active
-        step_key = jax.random.fold_in(jax.random.fold_in(key, _MODEL), index)
-        gradient, (stats, loss) = jax.grad(objective, has_aux=True)(
-            carry.params, carry.stats, batch, mask, step_key
-        )
-        updates, optimizer_state = optimizer.update(gradient, carry.optimizer, carry.params)
-        params = algorithm.correct(optax.apply_updates(carry.params, updates), local)
-        params = _where(active, params, carry.params)
-        delta = jax.tree.map(jnp.subtract, carry.params, params)
-        return _Carry(
-            params,
-            _where(active, stats, carry.stats),
-            optimizer_state,
-            observe(delta, carry.regulator, active),
-            carry.loss + loss,
-        )
-
-    def steps(observe: Update, regulator: PyTree) -> _Carry:
-        first = _Carry(
-            local.params,
-            start.stats,
-            optimizer.init(local.params),
-            regulator,
-            jnp.zeros((), dtype),
-        )
-        return jax.lax.fori_loop(0, length, partial(step, observe), first)
-
-    regulator = algorithm.regulator
-    end = steps(regulator.update, regulator.init(local.params, max_steps, start.regulator))
-    if regulator.replay is not None:
-        end = steps(regulator.replay.update, regulator.replay.init(local.params, end.regulator))
-    total = jax.tree.map(jnp.subtract, local.params, end.params)
-    update, info = regulator.finalize(end.regulator, total)
-    taken = num_steps > 0
-    update = _where(taken, update, total)  # no step: zero, where a direction may be 0 / 0
-    trained = Trained(end.params, update, jnp.maximum(num_steps, 1).astype(dtype))
-    upload, state = algorithm.finish(trained, local)
-    # What the server weighs by examples has no weight where there are none.
-    uniform = _where(taken, upload.uniform, jax.tree.map(jnp.zeros_like, upload.uniform))
-    upload = upload._replace(uniform=uniform)
-    seen = jnp.maximum(size * work.local_epochs, 1).astype(dtype)
+    client, local, given = at_client(work, start, memories, data, slot, longest, key_impl)
+    outcome = work.algorithm.client(client, local)
+    taken = slot.extent.num_steps > 0
+    upload = where(taken, outcome.upload, jax.tree.map(jnp.zeros_like, outcome.upload))
+    key = client_key(start, slot, key_impl)
+    update, transformed = _transform(work, start, memories, slot, upload.update, key)
+    upload = upload._replace(update=_attack(work, start, slot, update, key))
+    batch_stats = outcome.trained.batch_stats
+    if outcome.batch_stats is not None:
+        batch_stats = outcome.batch_stats
+    after = Memories(outcome.state, _learn(work, memories, given, outcome), transformed)
     report = Report(
-        loss=end.loss / seen,
-        drift=optax.tree.norm(total),
-        squared_norm=optax.tree.norm(upload.update, squared=True),
-        num_steps=num_steps,
-        finite=all_finite((upload, end.stats, end.loss)),
-        regulator=info,
+        loss=outcome.trained.loss,
+        drift=outcome.trained.drift,
+        squared_norm=squared_norm(upload.update, slot.weight.dtype),
+        num_steps=slot.extent.num_steps,
+        finite=all_finite((upload, batch_stats, outcome.trained.loss)),
+        regulator=outcome.trained.info,
     )
-    return Outcome(upload, end.stats, _where(taken, state, local.state), report)
+    return Sent(upload, batch_stats, where(taken, after, memories), report)
 
 
-def _order(work: Work, row: Array, size: Array, longest: Array | None, key: Array) -> Array:
-    """Returns each epoch's order of the client's examples: [epochs, whole batches] int32.
-
-    What fills the last batch up are the client's own examples again, so that nobody's data, which
-    masks keep out of every sum, can reach another client as 0 · inf.
-    """
-    width = row.shape[0]
-    filled = jnp.arange(batches(width, work.batch_size) * work.batch_size, dtype=jnp.int32)
-    filled = filled % jnp.maximum(size, 1)
-    if not work.shuffle:
-        return jnp.broadcast_to(row[filled], (work.local_epochs, filled.shape[0]))
-
-    def shuffled(width: int) -> Array:
-        """Shuffles a row of which nothing stands behind `width`."""
-
-        def epoch(index: Array) -> Array:
-            draws = jax.random.bits(jax.random.fold_in(key, index), (width,), jnp.uint32)
-            absent = jnp.arange(width, dtype=jnp.int32) >= size
-            # the sort is stable: a draw of the largest number still comes before what is absent
-            return row[jnp.argsort(jnp.where(absent, ~jnp.uint32(0), draws))]
-
-        order = jax.vmap(epoch)(jnp.arange(work.local_epochs, dtype=jnp.int32))
-        return jnp.pad(order, ((0, 0), (0, row.shape[0] - width)))
-
-    # A row is as wide as the largest client's. Sorting no more of it than the clients at hand need
-    # gives the same order: the draws of a shorter row are the first of a longer one's, by JAX's
-    # default `jax_threefry_partitionable`.
-    widths = [width]
-    while widths[-1] > _SHORT:
-        widths.append(-(-widths[-1] // 2))
-    needed = size if longest is None else longest
-    halvings = jnp.sum(needed <= jnp.array(widths[1:], jnp.int32), dtype=jnp.int32)
-    order = jax.lax.switch(halvings, [partial(shuffled, w) for w in widths])
-    return order[:, filled]
+def client_key(start: Start, slot: Slot, key_impl: Any) -> Array:
+    """Returns the randomness of one client in one round."""
+    round_key = jax.random.wrap_key_data(start.round_key, impl=key_impl)
+    return jax.random.fold_in(round_key, slot.client)
 
 
-def _where(condition: Array | bool, new: PyTree, old: PyTree) -> PyTree:
-    if condition is True:
-        return new
-    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+def at_client(
+    work: Work,
+    first: Start,
+    memories: Memories,
+    data: FederatedDataset,
+    slot: Slot,
+    longest: Extent | None,
+    key_impl: Any,
+) -> tuple[Client, Local, Given]:
+    """Returns what an algorithm's functions see of one client, and what its regulator is given."""
+    algorithm = work.algorithm
+    local = first.local._replace(state=memories.algorithm)
+    dtype = jnp.result_type(*jax.tree.leaves(local.params))
+    given = Given(first.numbers["regulator"], memories.regulator, local.direction)
+    numbers = first.numbers.get("attack", {})
+    shard = Shard(
+        data.examples,
+        data.indices[slot.client],
+        slot.extent,
+        longest,
+        client_key(first, slot, key_impl),
+        falsifier(work.attack, slot.malicious, work.num_classes, numbers),
+    )
+
+    def run(
+        start: PyTree | None = None,
+        batch_stats: PyTree | None = None,
+        *,
+        objective: Any = None,
+        correct: Any = None,
+        optimizer: optax.GradientTransformation | None = None,
+        regulate: Any = True,
+        epochs: int | None = None,
+        stream: int = 0,
+    ) -> Trained:
+        plan = Plan(
+            local.params if start is None else start,
+            first.batch_stats if batch_stats is None else batch_stats,
+            objective or _loss_of_batch,
+            correct,
+            optimizer or algorithm.optimizer(local.learning_rate, local.hyperparameters),
+            None if regulate is False else algorithm.regulator,
+            regulate if callable(regulate) else _whole,
+            given,
+            work.local_epochs if epochs is None else epochs,
+            stream,
+        )
+        return train(work, shard, plan, dtype)
+
+    def summed(params: PyTree, batch: Batch) -> Array:
+        return batch.loss(params, first.batch_stats)[1].loss
+
+    client = Client(
+        number=slot.client,
+        size=slot.extent.size,
+        weight=slot.weight,
+        batch_stats=first.batch_stats,
+        num_classes=work.num_classes,
+        head=head_of(work.model, local.params),
+        train=run,
+        loss=lambda params: mean_over_all(work, shard, partial(summed, params), dtype),
+        gradient=lambda params: mean_over_all(
+            work, shard, partial(jax.grad(summed), params), dtype
+        ),
+        label_counts=partial(_label_counts, shard, work.num_classes, dtype),
+    )
+    return client, local, given
+
+
+def head_of(model: Model, params: PyTree) -> PyTree:
+    """Returns, like the parameters, which leaves are of the model's head: Python bools."""
+    return jax.tree.map_with_path(
+        lambda path, _: bool(path) and getattr(path[0], "key", None) in model.head, params
+    )
+
+
+def _loss_of_batch(params: PyTree, batch_stats: PyTree, batch: Batch) -> tuple[Array, Seen]:
+    return batch.loss(params, batch_stats)
+
+
+def _whole(params: PyTree) -> PyTree:
+    return params
+
+
+def _label_counts(shard: Shard, num_classes: int, dtype: Any) -> Array:
+    held = jnp.arange(shard.row.shape[0], dtype=jnp.int32) < shard.extent.size
+    labels = shard.falsify(shard.examples.labels[shard.row])
+    return jnp.zeros(num_classes, dtype).at[labels].add(held.astype(dtype))
+
+
+def _learn(work: Work, memories: Memories, given: Given, outcome: Outcome) -> PyTree:
+    if outcome.trained.info is None:
+        return memories.regulator  # nothing was regulated
+    return memories.regulator
+
+
+def _transform(
+    work: Work, start: Start, memories: Memories, slot: Slot, update: PyTree, key: Array
+) -> tuple[PyTree, tuple[PyTree, ...]]:
+    states = []
+    for number, transform in enumerate(work.algorithm.transforms):
+        own = jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(_TRANSFORM)), number)
+        numbers = start.numbers["transforms"][transform.name]
+        sending = Sending(own, slot.weight, start.largest_weight, start.participants, numbers)
+        update, state = transform.update(update, memories.transforms[number], sending)
+        states.append(state)
+    return update, tuple(states)
+
+
+def _attack(work: Work, start: Start, slot: Slot, update: PyTree, key: Array) -> PyTree:
+    if work.attack is None or work.attack.alone is None:
+        return update
+    yes = jnp.asarray(True)
+    own = jax.random.fold_in(key, jnp.uint32(_ATTACK))
+    numbers = start.numbers.get("attack", {})
+    changed = work.attack.alone(update, Attacking(own, slot.weight, yes, yes, numbers))
+    return where(slot.malicious & (slot.extent.num_steps > 0), changed, update)
+
+
+def squared_norm(update: PyTree, dtype: Any) -> Array:
+    """Returns ‖update‖₂²; 0 where nothing is sent."""
+    if not jax.tree.leaves(update):
+        return jnp.zeros((), dtype)
+    return optax.tree.norm(update, squared=True)
 
 
 def all_finite(tree: PyTree) -> Array:

@@ -1,12 +1,13 @@
-"""How good the global model is: on the test examples, and for each client.
+"""How good models are: the global one on the test examples, and each client's on its own.
 
-A client's accuracy a_i is that on its own test examples, where the test examples have owners. Where
-they have none, it is the accuracy the global model has on test examples drawn with the client's own
-label shares, a_i = Σ_c q_i(c) a(c), with q_i(c) the share of label c among the client's training
-examples and a(c) the accuracy on the test examples of label c. That is exact in expectation where
-clients differ by labels alone (every partition of this project but feature-skewed sources, which
-have owners), and costs nothing beyond the test accuracy. Clients of which the test examples say
-nothing are left out.
+A client's accuracy a_i is that of the model it is judged by (the algorithm's `personal`, else the
+global one) on its own test examples, where there are such: a division of them among the clients
+(`client_test`), or test examples with owners. Where there are none, it is the accuracy the global
+model has on test examples drawn with the client's own label shares, a_i = Σ_c q_i(c) a(c), with
+q_i(c) the share of label c among the client's training examples and a(c) the accuracy on the test
+examples of label c. That is exact in expectation where clients differ by labels alone (every
+partition of this project but feature-skewed sources, which have owners), and costs nothing beyond
+the test accuracy. Clients of which the test examples say nothing are left out.
 """
 
 from typing import Any, NamedTuple
@@ -18,9 +19,15 @@ import numpy as np
 from fedjax_ecgr import metrics
 from fedjax_ecgr.algorithms import counting_dtype
 from fedjax_ecgr.data.federated import Examples, FederatedDataset, label_counts
-from fedjax_ecgr.engine.client import batches, normalise
+from fedjax_ecgr.engine.client import Slot, at_client
+from fedjax_ecgr.engine.local_steps import Extent, batches, normalise
+from fedjax_ecgr.engine.placement import map_reduce
+from fedjax_ecgr.engine.round import Setting, State, starting_point
 from fedjax_ecgr.models.base import Model
-from fedjax_ecgr.types import AnyArray, Loss
+from fedjax_ecgr.types import AnyArray, Array, Loss, PyTree
+
+# the stream of what is random in an evaluation: dropout while a personal model is tuned
+_STREAM = np.uint32(2**32 - 10)
 
 
 class EvaluationSet(NamedTuple):
@@ -40,12 +47,26 @@ class EvaluationSet(NamedTuple):
     shares: AnyArray | None
 
 
+class Tests(NamedTuple):
+    """All that an evaluation takes besides models.
+
+    Attributes:
+      all: the test examples.
+      clients: each client's own, or None where `all` says enough of each client.
+      judged: [K] int32, the clients that have test examples of their own; None beside no `clients`.
+    """
+
+    all: EvaluationSet
+    clients: FederatedDataset | None = None
+    judged: AnyArray | None = None
+
+
 class Evaluation(NamedTuple):
     """How good a model is.
 
     Attributes:
-      loss: mean loss over the test examples.
-      accuracy: share of test examples whose largest output is at the label.
+      loss: mean loss of the global model over the test examples.
+      accuracy: share of test examples whose largest output, of the global model, is at the label.
       clients: mean, standard deviation and worst 10 % of the clients' accuracies.
     """
 
@@ -66,8 +87,38 @@ def evaluation_set(test: Examples, data: FederatedDataset, num_classes: int) -> 
     return EvaluationSet(test, labels, counts, held / held.sum(axis=1, keepdims=True))
 
 
+def judge(
+    setting: Setting,
+    batch_size: int,
+    data: FederatedDataset,
+    tests: Tests,
+    state: State,
+    key: Array,
+    numbers: PyTree,
+) -> Evaluation:
+    """Evaluates the global model, and the models that clients are judged by.
+
+    Args:
+      setting: what a round does; static.
+      batch_size: examples at once; static.
+      data: the clients' training data.
+      tests: the test examples.
+      state: the state of the simulation.
+      key: the run's key.
+      numbers: the hyperparameters of all parts.
+    """
+    work = setting.work
+    evaluation = evaluate(
+        work.model, work.loss, batch_size, tests.all, state.params, state.batch_stats
+    )
+    if tests.clients is None:
+        return evaluation
+    accuracies = evaluate_clients(setting, batch_size, data, tests.clients, state, key, numbers)
+    return evaluation._replace(clients=metrics.client_accuracy(accuracies[tests.judged]))
+
+
 def evaluate(
-    model: Model, loss: Loss, batch_size: int, test: EvaluationSet, params: Any, stats: Any
+    model: Model, loss: Loss, batch_size: int, test: EvaluationSet, params: Any, batch_stats: Any
 ) -> Evaluation:
     """Evaluates a model on the test examples.
 
@@ -77,28 +128,21 @@ def evaluate(
       batch_size: examples at once; only a matter of speed and memory.
       test: the test examples.
       params: the model's parameters.
-      stats: the model's statistics.
+      batch_stats: the model's statistics.
     """
-    dtype = jnp.result_type(*jax.tree.leaves(params))
     examples = test.examples
     total = examples.labels.shape[0]
     batch_size = min(batch_size, total)
     rows = jnp.arange(batches(total, batch_size) * batch_size, dtype=jnp.int32)
     rows = rows.reshape(-1, batch_size)
 
-    def one_batch(_: None, rows: jax.Array) -> tuple[None, tuple[jax.Array, jax.Array]]:
+    def one_batch(_: None, rows: Array) -> tuple[None, tuple[Array, Array]]:
         batch = jnp.minimum(rows, total - 1)
-        inputs = normalise(examples, examples.inputs[batch], dtype)
-        outputs, _ = model.apply(
-            params, stats, inputs, mask=rows < total, train=False, key=jax.random.key(0)
-        )
-        labels = examples.labels[batch]
-        hit = jnp.argmax(outputs, axis=-1).astype(labels.dtype) == labels
-        return None, (loss(outputs, labels), hit)
+        return None, _judged(model, loss, examples, batch, rows < total, params, batch_stats)
 
     _, (losses, hits) = jax.lax.scan(one_batch, None, rows)
     # counted in 32 bits at least, whatever the parameters are
-    counting = counting_dtype(dtype)
+    counting = counting_dtype(jnp.result_type(*jax.tree.leaves(params)))
     losses = losses.reshape(-1)[:total].astype(counting)
     hits = hits.reshape(-1)[:total].astype(counting)
 
@@ -108,6 +152,107 @@ def evaluate(
     return Evaluation(losses.mean(), hits.mean(), metrics.client_accuracy(accuracies))
 
 
-def _times(matrix: AnyArray, vector: jax.Array) -> jax.Array:
+def evaluate_clients(
+    setting: Setting,
+    batch_size: int,
+    data: FederatedDataset,
+    test: FederatedDataset,
+    state: State,
+    key: Array,
+    numbers: PyTree,
+) -> Array:
+    """Returns each client's accuracy on its own test examples, by the model it is judged by: [N].
+
+    Args:
+      setting: what a round does; static.
+      batch_size: examples at once.
+      data: the clients' training data.
+      test: the clients' test data.
+      state: the state of the simulation.
+      key: the run's key.
+      numbers: the hyperparameters of all parts.
+    """
+    work, dtype = setting.work, jnp.result_type(*jax.tree.leaves(state.params))
+    numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
+    round_key = jax.random.fold_in(jax.random.fold_in(key, state.round), _STREAM)
+    start = starting_point(setting, state, round_key, numbers)
+    personal = work.algorithm.personal
+    batch_size = min(batch_size, test.indices.shape[1])
+    clients = jnp.arange(data.num_clients, dtype=jnp.int32)
+    malicious = () if work.attack is None else jnp.zeros(data.num_clients, bool)
+    sizes = jnp.asarray(data.sizes)
+    extents = Extent(work.num_steps(sizes), sizes)
+    slots = Slot(clients, extents, jnp.ones(data.num_clients, dtype), malicious)
+
+    def one(context: PyTree, slot: Slot, longest: _Extents | None) -> tuple[tuple[()], Array]:
+        start, memories, data, test = context
+        params, batch_stats = start.local.params, start.batch_stats
+        if personal is not None:
+            own = jax.tree.map(lambda x: x[slot.client], memories)
+            beside = None if longest is None else Extent(longest.num_steps, longest.size)
+            impl = jax.random.key_impl(key)
+            client, local, _ = at_client(work, start, own, data, slot, beside, impl)
+            params, batch_stats = personal(client, local)
+        length = test.sizes[slot.client] if longest is None else longest.test_size
+        return (), _accuracy(setting, batch_size, test, slot.client, length, params, batch_stats)
+
+    def extents_of(slot: Slot) -> _Extents:
+        return _Extents(*slot.extent, test.sizes[slot.client])
+
+    context = (start, state.clients, data, test)
+    return map_reduce(one, setting.placement, context, slots, extents_of)[1]
+
+
+class _Extents(NamedTuple):
+    num_steps: Array
+    size: Array
+    test_size: Array
+
+
+def _accuracy(
+    setting: Setting,
+    batch_size: int,
+    test: FederatedDataset,
+    client: Array,
+    length: Array,
+    params: PyTree,
+    batch_stats: PyTree,
+) -> Array:
+    """Returns a model's accuracy on one client's test examples; `length`: the longest beside it."""
+    counting = counting_dtype(jnp.result_type(*jax.tree.leaves(params)))
+    row, size = test.indices[client], test.sizes[client]
+
+    def add(number: Array, hits: Array) -> Array:
+        places = number * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+        mask = places < size
+        rows = row[jnp.minimum(places, jnp.maximum(size - 1, 0))]
+        work = setting.work
+        _, hit = _judged(work.model, work.loss, test.examples, rows, mask, params, batch_stats)
+        return hits + jnp.sum(hit & mask, dtype=counting)
+
+    hits = jax.lax.fori_loop(0, batches(length, batch_size), add, jnp.zeros((), counting))
+    return hits / jnp.maximum(size, 1).astype(counting)
+
+
+def _judged(
+    model: Model,
+    loss: Loss,
+    examples: Examples,
+    rows: Array,
+    mask: Array,
+    params: PyTree,
+    batch_stats: PyTree,
+) -> tuple[Array, Array]:
+    """Returns each example's loss, and whether its largest output is at the label: [B] each."""
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    inputs = normalise(examples, examples.inputs[rows], dtype)
+    outputs, _ = model.apply(
+        params, batch_stats, inputs, mask=mask, train=False, key=jax.random.key(0)
+    )
+    labels = examples.labels[rows]
+    return loss(outputs, labels), jnp.argmax(outputs, axis=-1).astype(labels.dtype) == labels
+
+
+def _times(matrix: AnyArray, vector: Array) -> Array:
     matrix = jnp.asarray(matrix, vector.dtype)
     return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)

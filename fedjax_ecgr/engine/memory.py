@@ -26,7 +26,7 @@ class Memory(NamedTuple):
 
     Attributes:
       data: the training and test examples.
-      state: global parameters, statistics, the server's state and those of all clients.
+      state: global parameters, statistics, the server's state and what all clients keep.
       fixed: what a round takes besides, however many clients run at once; 0 for scan, where it
         cannot be told from the one client's.
       per_client: what each client at once adds.
@@ -53,7 +53,7 @@ class Inputs(NamedTuple):
 
     Attributes:
       data: the clients' data.
-      test: what evaluation takes besides a model, or None.
+      test: what evaluation takes besides models, or None.
       state: the state of the simulation.
       numbers: its hyperparameters.
     """
@@ -69,7 +69,7 @@ def predict(setting: Setting, evaluation: Any, inputs: Inputs, one_by_one: bool)
 
     Args:
       setting: what a round does, its chunk size apart; static.
-      evaluation: `(test, params, stats)`, jitted.
+      evaluation: `(data, test, state, key, numbers)`, jitted.
       inputs: what both are given.
       one_by_one: whether clients are to run one after another, which is a program of another kind,
         without a client axis, than chunks of several.
@@ -78,7 +78,8 @@ def predict(setting: Setting, evaluation: Any, inputs: Inputs, one_by_one: bool)
     held = metrics.message_bytes((inputs.data, inputs.test)), metrics.message_bytes(state)
     judging = 0
     if inputs.test is not None:
-        judging = _temporary(evaluation.lower(inputs.test, state.params, state.stats))
+        key = jax.eval_shape(jax.random.key, 0)
+        judging = _temporary(evaluation.lower(inputs.data, inputs.test, state, key, inputs.numbers))
     if one_by_one:
         return Memory(*held, 0, _round(setting, inputs, 1), judging)
     two, three = (_round(setting, inputs, chunk_size) for chunk_size in (2, 3))

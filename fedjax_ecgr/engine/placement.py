@@ -10,7 +10,7 @@ All keep a running sum over chunks, so that memory grows with the chunk and not 
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ from fedjax_ecgr import check
 from fedjax_ecgr.types import Array, PyTree
 
 # (context, one client's slot, longest) -> (what is summed over clients, what is kept of each);
-# longest is the largest size of the clients that run at once, None for a client that runs alone
-ClientFunction = Callable[[PyTree, PyTree, Array | None], tuple[PyTree, PyTree]]
+# longest is the largest extent of the clients that run at once, None for a client that runs alone
+ClientFunction = Callable[[PyTree, PyTree, Any], tuple[PyTree, PyTree]]
 
 AXIS = "clients"
 KINDS = {
@@ -100,12 +100,12 @@ def map_reduce(
     placement: Placement,
     context: PyTree,
     slots: PyTree,
-    size: Callable[[PyTree], Array],
+    extent: Callable[[PyTree], tuple[Array, ...]],
 ) -> tuple[PyTree, PyTree]:
     """Applies `function` to every client slot, laid out as `placement` says.
 
-    Clients of a chunk wait for the largest of them, and devices for one another. So clients of like
-    size share a chunk, and chunks are dealt out for devices to have equal work.
+    Clients of a chunk wait for the longest of them, and devices for one another. So clients of like
+    extent share a chunk, and chunks are dealt out for devices to have equal work.
 
     Args:
       function: `(context, slot, longest) -> (summand, kept)` for one client.
@@ -113,7 +113,8 @@ def map_reduce(
       context: what all clients share.
       slots: [clients, ...] leaves, what differs. All-zero slots may be added at the end; they must
         contribute nothing to the sum.
-      size: `slot -> int32`, what the client's work is proportional to.
+      extent: `slot -> NamedTuple of int32`: first what the client's work is proportional to, then
+        whatever else tells how much of it there is.
 
     Returns:
       The sum over clients, and what is kept of each, stacked [clients, ...].
@@ -122,9 +123,9 @@ def map_reduce(
     multiple = placement.chunk_size * placement.num_devices
     slots = jax.tree.map(lambda x: _pad(x, -clients % multiple), slots)
     if multiple > 1:
-        order = _dealt(jax.vmap(size)(slots), placement)
+        order = _dealt(jax.vmap(extent)(slots), placement)
         slots = jax.tree.map(lambda x: x[order], slots)
-    on_one = partial(_on_one_device, function, placement.chunk_size, size)
+    on_one = partial(_on_one_device, function, placement.chunk_size, extent)
     if placement.mesh is None:
         total, kept = on_one(context, slots)
     else:
@@ -141,13 +142,14 @@ def map_reduce(
     return total, jax.tree.map(lambda x: x[:clients], kept)
 
 
-def _dealt(sizes: Array, placement: Placement) -> Array:
+def _dealt(extents: tuple[Array, ...], placement: Placement) -> Array:
     """Returns the order in which clients stand, device by device and chunk by chunk: [clients].
 
-    The largest first, and each chunk to the device that has least to do so far (Graham 1969), of
+    The longest first, and each chunk to the device that has least to do so far (Graham 1969), of
     those that have not got their equal number of chunks.
     """
-    order = jnp.argsort(-sizes).astype(jnp.int32).reshape(-1, placement.chunk_size)
+    order = jnp.lexsort([-extent for extent in reversed(extents)]).astype(jnp.int32)
+    order = order.reshape(-1, placement.chunk_size)
     devices = placement.num_devices
     if devices == 1:
         return order.reshape(-1)
@@ -160,7 +162,7 @@ def _dealt(sizes: Array, placement: Placement) -> Array:
         return (done.at[device].add(work), chunks.at[device].add(1)), place
 
     nothing = jnp.zeros(devices, jnp.float32), jnp.zeros(devices, jnp.int32)
-    longest = sizes[order[:, 0]].astype(jnp.float32)
+    longest = extents[0][order[:, 0]].astype(jnp.float32)
     _, places = jax.lax.scan(deal, nothing, longest)
     return jnp.zeros_like(order).at[places].set(order).reshape(-1)
 
@@ -172,7 +174,7 @@ def _summed(results: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
 def _on_one_device(
     function: ClientFunction,
     chunk_size: int,
-    size: Callable[[PyTree], Array],
+    extent: Callable[[PyTree], tuple[Array, ...]],
     context: PyTree,
     slots: PyTree,
 ) -> tuple[PyTree, PyTree]:
@@ -181,7 +183,7 @@ def _on_one_device(
         return summand, jax.tree.map(lambda x: x[None], kept)
 
     def several(chunk: PyTree) -> tuple[PyTree, PyTree]:
-        longest = jax.vmap(size)(chunk).max()
+        longest = jax.tree.map(jnp.max, jax.vmap(extent)(chunk))
         summands, kept = jax.vmap(function, in_axes=(None, 0, None))(context, chunk, longest)
         return jax.tree.map(lambda x: x.sum(axis=0), summands), kept
 

@@ -11,17 +11,38 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fedjax_ecgr import check, metrics
-from fedjax_ecgr.algorithms import Algorithm, Local, Trained
-from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_examples, validate
+from fedjax_ecgr.algorithms import Algorithm, First, Outcome
+from fedjax_ecgr.attacks.base import Attack
+from fedjax_ecgr.data.federated import (
+    Examples,
+    FederatedDataset,
+    check_examples,
+    from_owners,
+    held_examples,
+    validate,
+)
 from fedjax_ecgr.engine import memory
 from fedjax_ecgr.engine.block import compiled_block
-from fedjax_ecgr.engine.client import Work
-from fedjax_ecgr.engine.evaluation import Evaluation, EvaluationSet, evaluate, evaluation_set
+from fedjax_ecgr.engine.client import Memories, Slot, at_client, head_of
+from fedjax_ecgr.engine.evaluation import Evaluation, Tests, evaluation_set, judge
+from fedjax_ecgr.engine.local_steps import Extent, Work
 from fedjax_ecgr.engine.memory import Memory
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.placement import placement as choose_placement
-from fedjax_ecgr.engine.round import RoundInfo, Setting, State, run_round, start_from
+from fedjax_ecgr.engine.round import (
+    RoundInfo,
+    Setting,
+    State,
+    check_system,
+    numbers_of,
+    run_round,
+    start_from,
+    starting_point,
+)
 from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.samplers import uniform
+from fedjax_ecgr.samplers.base import Sampler
+from fedjax_ecgr.systems.base import System
 from fedjax_ecgr.types import Array, Loss, PyTree
 
 # The stream of the first parameters; rounds' streams are their numbers, all smaller.
@@ -38,27 +59,28 @@ class Simulation(NamedTuple):
       block: `(state, key, hyperparameters, count, length) -> (state, RoundInfo)`: `count` rounds as
         one compiled program that holds `length`; the infos are [length, ...], those from `count` on
         meaningless. The state handed in is donated: do not use it again.
-      evaluate: `state -> Evaluation` of the global model, or None without test examples.
-      hyperparameters: `{"algorithm": …, "regulator": …}`, the numbers `round` and `block` take.
+      evaluate: `(state, key=None, hyperparameters=None) -> Evaluation`, or None without test
+        examples; key and numbers matter only to personal models that are trained for it.
+      hyperparameters: `{"algorithm": …, "regulator": …}`, the numbers `round` and `block` take;
+        also those of `transforms` (by name), `aggregator`, `attack` (and `malicious_share`),
+        `sampler` and `system`, where there are such.
       placement: the layout that was picked.
       memory: `() -> Memory`, the prediction of what is in use on each device; its first call
         compiles one round (scan) or two, unless a budget was given. `memory().peak(chunk_size)` is
         the peak, XLA's own account to within a few per cent.
       setting: the rest of what is static.
-      upload_bytes: what one client sends a round.
-      download_bytes: what one client receives a round.
+      check: `(key, hyperparameters) -> None`: raises `InputError` if nobody could ever take part.
     """
 
     init: Callable[[Array], State]
     round: Callable[..., tuple[State, RoundInfo]]
     block: Callable[..., tuple[State, RoundInfo]]
-    evaluate: Callable[[State], Evaluation] | None
+    evaluate: Callable[..., Evaluation] | None
     hyperparameters: Mapping[str, Any]
     placement: Placement
     memory: Callable[[], Memory]
     setting: Setting
-    upload_bytes: int
-    download_bytes: int
+    check: Callable[[Array, Mapping[str, Any]], None]
 
 
 def simulation(
@@ -67,6 +89,11 @@ def simulation(
     data: FederatedDataset,
     *,
     test: Examples | None = None,
+    client_test: FederatedDataset | None = None,
+    sampler: Sampler | None = None,
+    system: System | None = None,
+    attack: Attack | None = None,
+    malicious_share: float = 0.0,
     cohort_size: int | None = None,
     batch_size: int = 32,
     local_epochs: int = 1,
@@ -84,13 +111,19 @@ def simulation(
       algorithm: the federated algorithm, with its regulator.
       model: the model.
       data: the clients' data.
-      test: test examples, for `evaluate`.
-      cohort_size: clients a round, sampled without replacement; all by default.
+      test: test examples, for `evaluate`; by default all of `client_test`.
+      client_test: the test examples of each client, by which personal models are judged (see
+        `fedjax_ecgr.partition.hold_out`); by default the test examples with owners.
+      sampler: who takes part; by default clients are drawn evenly.
+      system: what clients' devices manage in a round, and in what time; everything by default.
+      attack: what malicious clients do; nothing by default.
+      malicious_share: share of all clients that is malicious, in [0, 1).
+      cohort_size: clients a round, without replacement; all by default.
       batch_size: examples a local step.
       local_epochs: passes over its examples that a client makes in a round.
       shuffle: whether each pass has its own random order.
       loss: `(outputs [B, classes], labels [B]) -> [B]`.
-      placement: `auto`, `scan`, `vmap` or `devices`; see `fedjax_ecgr.engine.placement`.
+      placement: `auto`, `scan`, `vmap` or `devices`; see `fedjax_ecgr.engine.placement.placement`.
       chunk_size: clients at once on one device.
       num_devices: devices that `devices` uses; all by default.
       memory_budget: GiB that arrays may take on each device, the process itself apart: chunks are
@@ -118,60 +151,150 @@ def simulation(
     )
     num_classes = _num_classes(model, loss, data.examples)
     validate(data, num_classes)
-    if test is not None:
-        check_examples(test, num_classes, prefix="test_")
+    tests = _tests(algorithm, data, test, client_test, num_classes)
+    check.number("malicious_share", malicious_share, low=0, high=1, high_open=True)
+    sampler = uniform() if sampler is None else sampler
+    sampler.check(num_clients, cohort_size)
+    if algorithm.aggregator is not None:
+        algorithm.aggregator.check(cohort_size)
 
     work = Work(
-        model, algorithm, loss, min(batch_size, data.indices.shape[1]), local_epochs, shuffle
+        model,
+        algorithm,
+        loss,
+        num_classes,
+        min(batch_size, data.indices.shape[1]),
+        local_epochs,
+        shuffle,
+        attack,
     )
-    setting = Setting(work, cohort_size, layout)
-    numbers = {
-        "algorithm": dict(algorithm.hyperparameters),
-        "regulator": dict(algorithm.regulator.hyperparameters),
-    }
-    judged = None if test is None else evaluation_set(test, data, _num_classes(model, loss, test))
-    judge = jax.jit(partial(evaluate, model, loss, eval_batch_size))
-    inputs = _inputs(setting, data, judged, numbers)
-    predict = cache(partial(memory.predict, setting, judge, inputs))
+    setting = Setting(work, cohort_size, layout, sampler, system, malicious_share)
+    numbers = numbers_of(setting)
+    judging = jax.jit(partial(judge, setting, eval_batch_size))
+    sent = _sent(setting, data)
+    setting = _with_messages(setting, sent)
+    first = partial(_first, setting, num_clients, sent.upload.update)
+    inputs = memory.Inputs(*_shapes(layout, (data, tests, *_stated(first, numbers))))
+    predict = cache(partial(memory.predict, setting, judging, inputs))
     if memory_budget is not None:
         asked_for = chunk_size is not None
         layout = memory.fit(layout, cohort_size, predict, memory_budget, exact=asked_for)
         setting = setting._replace(placement=layout)
-    data, judged = _on_devices(layout, (data, judged))
-    upload_bytes, download_bytes = _messages(algorithm, model)
+        judging = jax.jit(partial(judge, setting, eval_batch_size))
+    data, tests = _on_devices(layout, (data, tests))
+
+    def evaluate(
+        state: State, key: Array | None = None, hyperparameters: PyTree | None = None
+    ) -> Evaluation:
+        given = numbers if hyperparameters is None else hyperparameters
+        given = jax.tree.map(lambda x: jnp.asarray(x, float), given)
+        return judging(data, tests, state, jax.random.key(0) if key is None else key, given)
+
     return Simulation(
-        init=partial(_init, setting, num_clients),
+        init=partial(_init, layout, first),
         round=partial(run_round, setting, data),
         block=compiled_block(setting, data),
-        evaluate=None if test is None else lambda s: judge(judged, s.params, s.stats),
+        evaluate=None if tests is None else evaluate,
         hyperparameters=numbers,
         placement=layout,
         memory=partial(predict, layout.chunk_size == 1),
         setting=setting,
-        upload_bytes=upload_bytes,
-        download_bytes=download_bytes,
+        check=partial(check_system, setting, data),
     )
 
 
-def _init(setting: Setting, num_clients: int, key: Array) -> State:
-    # copies: the state will be donated, and what a model's init returns may be the user's own
-    state = jax.tree.map(jnp.array, _first(setting, num_clients, key))
-    return _on_devices(setting.placement, state)
+def _tests(
+    algorithm: Algorithm,
+    data: FederatedDataset,
+    test: Examples | None,
+    client_test: FederatedDataset | None,
+    num_classes: int,
+) -> Tests | None:
+    """Returns all that evaluations take, checked; None where nothing is to be evaluated."""
+    if client_test is not None:
+        validate(client_test, num_classes)
+        if client_test.num_clients != data.num_clients:
+            raise check.InputError(
+                f"client_test: {client_test.num_clients} clients are not allowed, there must be "
+                f"{data.num_clients}, as in the training data"
+            )
+        test = held_examples(client_test) if test is None else test
+    if test is None:
+        return None
+    check_examples(test, num_classes, prefix="test_")
+    if client_test is None and algorithm.personal is not None:
+        if test.owners is None:
+            raise check.InputError(
+                f"client_test: None is not allowed with {algorithm.name}, whose clients are judged "
+                "by models of their own: each needs test examples of its own (partition.hold_out, "
+                "or test examples with owners)"
+            )
+        own = np.asarray(test.owners) < data.num_clients
+        known = jax.tree.map(lambda x: np.asarray(x)[own] if np.ndim(x) else x, test)
+        known = known._replace(mean=test.mean, std=test.std)
+        client_test = from_owners(known, known.owners, data.num_clients)
+    whole = evaluation_set(test, data, num_classes)
+    if client_test is None:
+        return Tests(whole)
+    return Tests(whole, client_test, np.flatnonzero(np.asarray(client_test.sizes)))
 
 
-def _first(setting: Setting, num_clients: int, key: Array) -> State:
-    params, stats = setting.work.model.init(jax.random.fold_in(key, _INIT))
-    return start_from(setting.work.algorithm, num_clients, params, stats)
+def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
+    """Returns the shapes of what a client makes of its round."""
+    algorithm, model = setting.work.algorithm, setting.work.model
+
+    def outcome(key: Array, data: FederatedDataset, numbers: PyTree) -> Outcome:
+        params, batch_stats = model.init(key)
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
+        first = First(params, batch_stats, head_of(model, params))
+        state = start_from(setting, 1, first, params)
+        memories = Memories(algorithm.init_client(first), (), ())
+        zero, one = jnp.zeros((), jnp.int32), jnp.ones((), dtype)
+        malicious = () if setting.work.attack is None else zero > 0
+        slot = Slot(zero, Extent(zero, zero), one, malicious)
+        start = starting_point(setting, state, key, numbers)
+        client, local, _ = at_client(
+            setting.work, start, memories, data, slot, None, jax.random.key_impl(key)
+        )
+        done = algorithm.client(client, local)
+        batch_stats = done.trained.batch_stats if done.batch_stats is None else done.batch_stats
+        return done._replace(batch_stats=batch_stats, state=(params, local.received))
+
+    numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers_of(setting))
+    key = jax.eval_shape(jax.random.key, 0)
+    return jax.eval_shape(outcome, key, jax.eval_shape(_as_stored, data), numbers)
 
 
-def _inputs(
-    setting: Setting, data: FederatedDataset, judged: EvaluationSet | None, numbers: PyTree
-) -> memory.Inputs:
-    """Returns the shapes of all that the simulation's programs are given."""
-    first = partial(_first, setting, data.num_clients)
+def _with_messages(setting: Setting, sent: Outcome) -> Setting:
+    """Returns the setting that knows how many bytes one client sends and receives in a round."""
+    update = sent.upload.update
+    for transform in setting.work.algorithm.transforms:
+        if transform.wire is not None:
+            update = jax.eval_shape(transform.wire, sent.upload.update)
+    upload = sent.upload._replace(update=update)
+    return setting._replace(
+        bytes_up=metrics.message_bytes((upload, sent.batch_stats)),
+        bytes_down=metrics.message_bytes((sent.state, sent.batch_stats)),
+    )
+
+
+def _stated(first: Callable[[Array], State], numbers: PyTree) -> tuple[PyTree, PyTree]:
+    """Returns the shapes of the first state and of the hyperparameters."""
     state = jax.eval_shape(first, jax.eval_shape(jax.random.key, 0))
-    numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers)
-    return memory.Inputs(*_shapes(setting.placement, (data, judged, state, numbers)))
+    return state, jax.tree.map(lambda x: jnp.asarray(x, float), numbers)
+
+
+def _init(layout: Placement, first: Callable[[Array], State], key: Array) -> State:
+    # copies: the state will be donated, and what a model's init returns may be the user's own
+    return _on_devices(layout, jax.tree.map(jnp.array, first(key)))
+
+
+def _first(setting: Setting, num_clients: int, sent: PyTree, key: Array) -> State:
+    model = setting.work.model
+    params, batch_stats = model.init(jax.random.fold_in(key, _INIT))
+    first = First(params, batch_stats, head_of(model, params))
+    return start_from(setting, num_clients, first, sent)
 
 
 def _as_stored(tree: PyTree) -> PyTree:
@@ -228,19 +351,3 @@ def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
                 f"{name} shape {shape} for 2 examples is not allowed, it must be {expected}"
             )
     return outputs.shape[1]
-
-
-def _messages(algorithm: Algorithm, model: Model) -> tuple[int, int]:
-    """Returns the bytes that one client sends and receives in a round."""
-
-    def messages(key: Array) -> tuple[PyTree, PyTree]:
-        params, stats = model.init(key)
-        one = jnp.ones((), jnp.result_type(*jax.tree.leaves(params)))
-        received = algorithm.broadcast(algorithm.init_server(params))
-        numbers = jax.tree.map(lambda x: one, dict(algorithm.hyperparameters))
-        local = Local(params, received, algorithm.init_client(params), one, numbers)
-        upload, _ = algorithm.finish(Trained(params, params, one), local)
-        return (upload, stats), (params, received, stats)
-
-    sent, received = jax.eval_shape(messages, jax.eval_shape(jax.random.key, 0))
-    return metrics.message_bytes(sent), metrics.message_bytes(received)

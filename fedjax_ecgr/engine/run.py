@@ -27,6 +27,7 @@ class History(NamedTuple):
         round: 1 for the first.
         learning_rate, train_loss, drift, update_variance: see `RoundInfo`.
         bytes_up, bytes_down: of all the cohort's messages.
+        seconds: how long the round took by the system's virtual clock; 0 without one.
         test_loss, test_accuracy, client_accuracy_mean, client_accuracy_std,
         client_accuracy_worst: see `Evaluation`.
       cohorts: [rounds, cohort] int32, who took part.
@@ -55,6 +56,7 @@ class History(NamedTuple):
             "final_train_loss": float(self.table["train_loss"][-1]) if len(accuracy) else None,
             "bytes_up": int(self.table["bytes_up"].sum()),
             "bytes_down": int(self.table["bytes_down"].sum()),
+            "simulated_seconds": float(self.table["seconds"].sum()),
             "compile_seconds": self.compile_seconds,
             "rounds_per_second": len(accuracy) / seconds if seconds else None,
         }
@@ -178,11 +180,12 @@ def run(
     key = jax.random.key(seed)
     parts: list[tuple[Table, np.ndarray]] = []
 
+    built.check(key, numbers)
     started = time.perf_counter()
     # a block of no rounds compiles everything and changes nothing
     state, _ = built.block(built.init(key), key, numbers, 0, length)
     if built.evaluate is not None:
-        built.evaluate(state)
+        built.evaluate(state, key, numbers)
     jax.block_until_ready(state)
     compiled = time.perf_counter()
 
@@ -191,7 +194,7 @@ def run(
         began = time.perf_counter()
         count = min(length, rounds - done)
         state, infos = built.block(state, key, numbers, count, length)
-        evaluation = None if built.evaluate is None else built.evaluate(state)
+        evaluation = None if built.evaluate is None else built.evaluate(state, key, numbers)
         infos, evaluation = jax.device_get((infos, evaluation))
         infos = jax.tree.map(lambda x, count=count: x[:count], infos)
         bad = ~(infos.clients.finite.all(axis=1) & infos.finite)
@@ -242,8 +245,9 @@ def _table(
         "train_loss": np.asarray(infos.train_loss),
         "drift": np.asarray(infos.drift),
         "update_variance": np.asarray(infos.update_variance),
-        "bytes_up": np.asarray(uploads) * built.upload_bytes,
-        "bytes_down": taken_part * built.download_bytes,
+        "bytes_up": np.asarray(uploads) * built.setting.bytes_up,
+        "bytes_down": taken_part * built.setting.bytes_down,
+        "seconds": np.asarray(infos.seconds),
         "test_loss": last(lambda e: e.loss),
         "test_accuracy": last(lambda e: e.accuracy),
         "client_accuracy_mean": last(lambda e: e.clients.mean),

@@ -38,6 +38,16 @@ class Apply(Protocol):
         ...
 
 
+class Features(Protocol):
+    """Runs a model up to its last layer."""
+
+    def __call__(
+        self, params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
+    ) -> Array:
+        """Returns [B, F], what the last layer is given; the arguments are those of `Apply`."""
+        ...
+
+
 class Model(NamedTuple):
     """A model as two pure functions, of any library.
 
@@ -45,8 +55,14 @@ class Model(NamedTuple):
       name: what reports call it.
       init: `key -> (params, stats)`.
       apply: `(params, stats, inputs, mask=, train=, key=) -> (outputs, stats)`; see `Apply`.
+      features: `(params, stats, inputs, mask=, train=, key=) -> [B, F]`, what the last layer is
+        given, for algorithms that compare representations; None where it cannot be had.
+      head: the top-level names of the last layer's parameters, for algorithms that treat them
+        apart; () where they are not known.
     """
 
     name: str
     init: Init
     apply: Apply
+    features: Features | None = None
+    head: tuple[str, ...] = ()

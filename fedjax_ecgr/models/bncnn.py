@@ -17,7 +17,7 @@ from fedjax_ecgr.models.layers import (
     conv_init,
     flatten,
 )
-from fedjax_ecgr.models.mlp import head, head_init
+from fedjax_ecgr.models.mlp import head_init, headed, hidden_layers
 from fedjax_ecgr.ops.pooling import max_pool
 from fedjax_ecgr.types import Array, PyTree
 
@@ -78,7 +78,7 @@ def bncnn(
             params[f"bn{i}"], stats[f"bn{i}"] = batch_norm_init(channels[i], dtype)
         return params, stats
 
-    def apply(
+    def body(
         params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
     ) -> tuple[Array, PyTree]:
         x, new_stats = inputs, {}
@@ -89,6 +89,6 @@ def bncnn(
             )
             # ReLU commutes with the maximum, in values and gradients.
             x = jax.nn.relu(max_pool(x) if i in block_ends else x)
-        return head(params, flatten(x)), new_stats
+        return hidden_layers(params, flatten(x)), new_stats
 
-    return Model("bncnn", init, apply)
+    return headed("bncnn", init, body)

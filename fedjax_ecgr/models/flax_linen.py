@@ -1,6 +1,8 @@
 """Models from flax.linen modules."""
 
 import inspect
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,7 +19,15 @@ WHILE_TRAINING = {"train": True, "deterministic": False, "use_running_average": 
 """The keywords by which a module may learn whether it trains, and what they are when it does."""
 
 
-def from_linen(module: linen.Module, spec: Spec, name: str = "", dtype: Any = jnp.float32) -> Model:
+def from_linen(
+    module: linen.Module,
+    spec: Spec,
+    name: str = "",
+    dtype: Any = jnp.float32,
+    *,
+    head: Sequence[str] = (),
+    features: str | None = None,
+) -> Model:
     """Returns a model from a flax.linen module.
 
     The collection "params" is the parameters; every other collection ("batch_stats") is statistics.
@@ -52,6 +62,10 @@ def from_linen(module: linen.Module, spec: Spec, name: str = "", dtype: Any = jn
       spec: shape of an example.
       name: what reports call it; the class's name where none is given.
       dtype: dtype of the example that `init` traces the module with.
+      head: names of the submodules that are the last layer ("Dense_1"), for algorithms that treat
+        it apart.
+      features: name of the method that returns [B, F], what the last layer is given, for algorithms
+        that compare representations; it takes what `__call__` takes.
 
     Raises:
       InputError: the module is none, or keeps batch statistics and does not take `mask`, so that
@@ -75,19 +89,27 @@ def from_linen(module: linen.Module, spec: Spec, name: str = "", dtype: Any = jn
         )
         return stats.pop("params", {}), stats
 
-    def apply(
-        params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
+    def run(
+        method: str | None,
+        params: PyTree,
+        stats: PyTree,
+        inputs: Array,
+        *,
+        mask: Array,
+        train: bool,
+        key: Array,
     ) -> tuple[Array, PyTree]:
         outputs, new = module.apply(
             {"params": params, **stats},
             inputs,
+            method=method,
             rngs={"dropout": key},
             mutable=list(stats) if train else [],
             **options(inputs, mask, train),
         )
         return outputs, keep_if_empty(mask, dict(new), stats) if train else stats
 
-    _, stats = jax.eval_shape(init, jax.random.key(0))
+    params, stats = jax.eval_shape(init, jax.random.key(0))
     if "batch_stats" in stats:
         if "mask" not in takes:
             raise InputError(
@@ -99,4 +121,11 @@ def from_linen(module: linen.Module, spec: Spec, name: str = "", dtype: Any = jn
                 f"module: {name} keeps batch statistics, so its __call__ must take a keyword "
                 "`train` and hand `use_running_average=not train` to its BatchNorm layers"
             )
-    return Model(name, init, apply)
+    for wrong in [part for part in head if part not in params]:
+        raise InputError(
+            f"module: {name} has no parameters {wrong!r} (it has: {', '.join(params)})"
+        )
+    if features is not None and not hasattr(module, features):
+        raise InputError(f"module: {name} has no method {features!r}")
+    seen = None if features is None else lambda *args, **kw: run(features, *args, **kw)[0]
+    return Model(name, init, partial(run, None), seen, tuple(head))

@@ -1,7 +1,8 @@
 """Models from flax.nnx modules."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,13 @@ from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.types import Array, PyTree
 
 
-def from_nnx(module: nnx.Module | Callable[[nnx.Rngs], nnx.Module], name: str = "") -> Model:
+def from_nnx(
+    module: nnx.Module | Callable[[nnx.Rngs], nnx.Module],
+    name: str = "",
+    *,
+    head: Sequence[str] = (),
+    features: str | None = None,
+) -> Model:
     """Returns a model from a flax.nnx module: its graph is taken once, its state is a pytree.
 
     Variables of type `nnx.Param` are the parameters; random streams are seeded anew from the
@@ -49,10 +56,13 @@ def from_nnx(module: nnx.Module | Callable[[nnx.Rngs], nnx.Module], name: str = 
       module: a function of `nnx.Rngs`, such as a class, that builds the module; then every `init`
         draws new parameters. Or a module, whose present parameters every `init` returns.
       name: what reports call it; the class's name where none is given.
+      head: names of the attributes that are the last layer, for algorithms that treat it apart.
+      features: name of the method that returns [B, F], what the last layer is given, for algorithms
+        that compare representations; it takes what `__call__` takes.
 
     Raises:
-      InputError: the module is none, or keeps batch statistics and does not take `mask`, so that
-        rows which only fill a batch up would count in them.
+      InputError: the module is none or has no such attribute, or keeps batch statistics and does
+        not take `mask`, so that rows which only fill a batch up would count in them.
     """
     build = (lambda _: nnx.clone(module)) if isinstance(module, nnx.Module) else module
     abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
@@ -74,8 +84,15 @@ def from_nnx(module: nnx.Module | Callable[[nnx.Rngs], nnx.Module], name: str = 
         _, params, _, stats = _split(build(nnx.Rngs(key)))
         return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
-    def apply(
-        params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
+    def run(
+        method: str,
+        params: PyTree,
+        stats: PyTree,
+        inputs: Array,
+        *,
+        mask: Array,
+        train: bool,
+        key: Array,
     ) -> tuple[Array, PyTree]:
         graph, param_state, streams, stat_state = modes[train]
         merged = nnx.merge(
@@ -84,15 +101,18 @@ def from_nnx(module: nnx.Module | Callable[[nnx.Rngs], nnx.Module], name: str = 
         tags = sorted({stream.tag for _, stream in nnx.to_flat_state(streams)})
         keys: dict[str, Any] = {tag: jax.random.fold_in(key, i) for i, tag in enumerate(tags)}
         nnx.reseed(merged, **keys)
-        outputs = (
-            merged(inputs, mask=broadcast_mask(mask, inputs)) if takes_mask else merged(inputs)
-        )
+        masks = {"mask": broadcast_mask(mask, inputs)} if takes_mask else {}
+        outputs = getattr(merged, method)(inputs, **masks)
         if not train:
             return outputs, stats
         _, _, _, new = _split(merged)
         return outputs, keep_if_empty(mask, nnx.to_pure_dict(new), stats)
 
-    return Model(name, init, apply)
+    for attribute in (*head, *([features] if features else [])):
+        if not hasattr(abstract, attribute):
+            raise InputError(f"module: {name} has no attribute {attribute!r}")
+    seen = None if features is None else lambda *args, **kw: run(features, *args, **kw)[0]
+    return Model(name, init, partial(run, "__call__"), seen, tuple(head))
 
 
 def broadcast_mask(mask: Array, inputs: Array) -> Array:

@@ -9,7 +9,7 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.models.layers import conv_init, conv_pool, flatten
-from fedjax_ecgr.models.mlp import head, head_init
+from fedjax_ecgr.models.mlp import head_init, headed, hidden_layers
 from fedjax_ecgr.types import Array, PyTree
 
 SMALLEST_SIDE = 12
@@ -47,12 +47,10 @@ def lenet(spec: Spec, dtype: Any = jnp.float32) -> Model:
         }
         return params, {}
 
-    def apply(
-        params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
-    ) -> tuple[Array, PyTree]:
+    def body(params: PyTree, stats: PyTree, inputs: Array, **_: Any) -> tuple[Array, PyTree]:
         # ReLU commutes with the maximum, in values and gradients: after it, a quarter of the work.
         x = jax.nn.relu(conv_pool(params["conv1"], inputs, ((2, 2), (2, 2))))
         x = jax.nn.relu(conv_pool(params["conv2"], x, "VALID"))
-        return head(params, flatten(x)), stats
+        return hidden_layers(params, flatten(x)), stats
 
-    return Model("lenet", init, apply)
+    return headed("lenet", init, body)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fedjax_ecgr.check import count
 from fedjax_ecgr.data.federated import Spec
-from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.models.base import Apply, Init, Model
 from fedjax_ecgr.models.layers import dense, dense_init, flatten
 from fedjax_ecgr.types import Array, PyTree
 
@@ -35,12 +35,10 @@ def mlp(spec: Spec, hidden: Sequence[int] = (200,), dtype: Any = jnp.float32) ->
     def init(key: Array) -> tuple[PyTree, PyTree]:
         return head_init(key, sizes, dtype), {}
 
-    def apply(
-        params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
-    ) -> tuple[Array, PyTree]:
-        return head(params, flatten(inputs)), stats
+    def body(params: PyTree, stats: PyTree, inputs: Array, **_: Any) -> tuple[Array, PyTree]:
+        return hidden_layers(params, flatten(inputs)), stats
 
-    return Model("mlp", init, apply)
+    return headed("mlp", init, body)
 
 
 def head_init(key: Array, sizes: Sequence[int], dtype: Any) -> PyTree:
@@ -50,9 +48,41 @@ def head_init(key: Array, sizes: Sequence[int], dtype: Any) -> PyTree:
     return {f"fc{i}": dense_init(k, m, n, dtype) for i, (k, m, n) in enumerate(pairs, start=1)}
 
 
+def hidden_layers(params: PyTree, inputs: Array) -> Array:
+    """Runs "fc1", "fc2", … but for the last, each with ReLU: [B, features] → [B, features]."""
+    for i in range(1, _depth(params)):
+        inputs = jax.nn.relu(dense(params[f"fc{i}"], inputs))
+    return inputs
+
+
 def head(params: PyTree, inputs: Array) -> Array:
     """Runs "fc1", "fc2", … with ReLU between: [B, features] → [B, classes]."""
-    depth = sum(name.startswith("fc") for name in params)
-    for i in range(1, depth):
-        inputs = jax.nn.relu(dense(params[f"fc{i}"], inputs))
-    return dense(params[f"fc{depth}"], inputs)
+    return dense(params[f"fc{_depth(params)}"], hidden_layers(params, inputs))
+
+
+def headed(name: str, init: Init, body: Apply) -> Model:
+    """Returns the model whose head is the last of "fc1", "fc2", … and all before it is `body`.
+
+    Args:
+      name: what reports call it.
+      init: `key -> (params, stats)`.
+      body: like a model's `apply`, but for the last layer: what it is given, and the statistics.
+    """
+
+    def apply(
+        params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
+    ) -> tuple[Array, PyTree]:
+        x, stats = body(params, stats, inputs, mask=mask, train=train, key=key)
+        return dense(params[f"fc{_depth(params)}"], x), stats
+
+    def features(
+        params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
+    ) -> Array:
+        return body(params, stats, inputs, mask=mask, train=train, key=key)[0]
+
+    first, _ = jax.eval_shape(init, jax.eval_shape(jax.random.key, 0))
+    return Model(name, init, apply, features, (f"fc{_depth(first)}",))
+
+
+def _depth(params: PyTree) -> int:
+    return sum(name.startswith("fc") for name in params)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fedjax_ecgr.regulators.base import Regulator, Replay
+from fedjax_ecgr.regulators.base import Given, Regulator, Replay
 from fedjax_ecgr.regulators.ecgr import ECGRInfo, Selection, ecgr, reaggregate, select
 from fedjax_ecgr.regulators.identity import identity
 
@@ -14,6 +14,7 @@ REGULATORS: dict[str, Callable[..., Regulator]] = {
 __all__ = [
     "REGULATORS",
     "ECGRInfo",
+    "Given",
     "Regulator",
     "Replay",
     "Selection",

@@ -19,6 +19,14 @@ from typing import Any, NamedTuple, Protocol
 from fedjax_ecgr.types import Array, PyTree
 
 
+class Given(NamedTuple):
+    """What a regulator is given besides the deltas."""
+
+    hyperparameters: Mapping[str, Any]
+    memory: PyTree = ()
+    direction: PyTree = ()
+
+
 class Init(Protocol):
     """Makes the state of a client that has not stepped yet."""
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 import fedjax_ecgr as fx
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.data import from_assignment, from_owners
-from fedjax_ecgr.engine import client as local_round
-from fedjax_ecgr.engine import placement
-from fedjax_ecgr.engine.client import Start, train
-from fedjax_ecgr.engine.round import sample
+from fedjax_ecgr.engine import local_steps, placement
+from fedjax_ecgr.engine.client import Memories, Slot, Start, take_part
+from fedjax_ecgr.engine.local_steps import Extent
 from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import REGULATORS
+from fedjax_ecgr.samplers.uniform import draw
 from tests import plain
 
 FEATURES, CLASSES, BATCH, EPOCHS = 3, 3, 4, 2
@@ -100,11 +100,11 @@ def test_every_placement_is_the_plain_loop(name, regulated, placement, x64):
     assert np.abs(np.asarray(flat) - expected.w).max() < 1e-9
     assert infos.cohort.tolist() == cohorts
     if name == "scaffold":
-        control, _ = jax.flatten_util.ravel_pytree(state.server)
+        control, _ = jax.flatten_util.ravel_pytree(state.server.algorithm)
         assert np.abs(np.asarray(control) - expected.c).max() < 1e-9
         for i, own in enumerate(expected.controls):
             stored, _ = jax.flatten_util.ravel_pytree(
-                jax.tree.map(lambda x, i=i: x[i], state.clients)
+                jax.tree.map(lambda x, i=i: x[i], state.clients.algorithm)
             )
             assert np.abs(np.asarray(stored) - own).max() < 1e-9
     moved, _ = jax.flatten_util.ravel_pytree(first)
@@ -133,7 +133,7 @@ def test_replay_with_whole_sketches_is_the_plain_loop(name, placement, x64):
     flat, _ = jax.flatten_util.ravel_pytree(state.params)
     assert np.abs(np.asarray(flat) - expected.w).max() < 1e-9
     if name == "scaffold":
-        control, _ = jax.flatten_util.ravel_pytree(state.server)
+        control, _ = jax.flatten_util.ravel_pytree(state.server.algorithm)
         assert np.abs(np.asarray(control) - expected.c).max() < 1e-9
 
 
@@ -221,23 +221,26 @@ def test_devices_agree_with_pmap(x64):
     state = built.init(key)
     numbers = jax.tree.map(jnp.asarray, built.hyperparameters)
     work = built.setting.work
-    local = fx.algorithms.Local(
-        jax.device_get(state.params), (), (), jnp.asarray(0.05), numbers["algorithm"]
-    )
-    start = Start(local, {}, numbers["regulator"])
-    round_key = jax.random.fold_in(key, 0)
-    examples = jax.tree.map(jnp.asarray, data.examples)
+    params = jax.device_get(state.params)
+    local = fx.algorithms.Local(params, (), (), (), jnp.asarray(0.05), numbers["algorithm"])
+    one, round_key = jnp.ones(()), jax.random.fold_in(key, 0)
+    start = Start(local, {}, numbers, one, one, jax.random.key_data(round_key))
 
     def one_client(number, row, size):
-        client_key = jax.random.fold_in(round_key, number)
-        longest = jnp.int32(data.indices.shape[1])
-        return train(work, start, examples, row, size, client_key, longest).upload.update
+        steps, width = work.num_steps(size), jnp.int32(data.indices.shape[1])
+        slot = Slot(number, Extent(steps, size), one, ())
+        longest = Extent(work.num_steps(width), width)
+        held = jax.tree.map(jnp.asarray, data)
+        held = held._replace(indices=jnp.broadcast_to(row[None], data.indices.shape))
+        nothing = Memories((), (), ())
+        impl = jax.random.key_impl(key)
+        return take_part(work, start, nothing, held, slot, longest, impl).upload.update
 
     updates = jax.pmap(one_client)(np.arange(4, dtype=np.int32), data.indices, data.sizes)
     weights = np.asarray(data.sizes) / data.sizes.sum()
     expected = jax.tree.map(
         lambda w, u: np.asarray(w) - np.tensordot(weights, np.asarray(u), axes=1),
-        local.params,
+        params,
         updates,
     )
     state, _ = jax.jit(built.round)(state, key, built.hyperparameters)
@@ -247,7 +250,7 @@ def test_devices_agree_with_pmap(x64):
 @pytest.mark.parametrize("placed", ["scan", "vmap"])
 def test_sorting_no_more_of_a_row_than_needed_gives_the_same_order(placed, monkeypatch):
     def end(short):
-        monkeypatch.setattr(local_round, "_SHORT", short)
+        monkeypatch.setattr(local_steps, "_SHORT", short)
         sim = fx.simulation(
             method("fedavg", True), model(), federation([40, 3, 17, 9]), batch_size=BATCH,
             **PLACEMENTS[placed],
@@ -269,7 +272,7 @@ def test_clients_are_dealt_out_evenly(sizes, chunk_size, num_devices):
         "devices" if num_devices > 1 else "vmap", len(sizes),
         chunk_size=chunk_size, num_devices=num_devices,
     )  # fmt: skip
-    order = np.asarray(placement._dealt(jnp.asarray(sizes, jnp.int32), layout))
+    order = np.asarray(placement._dealt((jnp.asarray(sizes, jnp.int32),), layout))
     assert sorted(order.tolist()) == list(range(len(sizes)))
     chunks = np.asarray(sizes)[order].reshape(num_devices, -1, layout.chunk_size)
     # chunks are of neighbours in size: put in order, they are all sizes in order
@@ -460,8 +463,8 @@ def test_scaffold_finds_the_optimum_that_fedavg_misses(x64):
     state = on_quadratics(fx.scaffold(**plain_sgd), rounds=200)
     np.testing.assert_allclose(state.params["w"], optimum(), atol=1e-8)
     gradients = np.array(CURVATURES)[:, None] * (optimum() - np.array(CENTRES))
-    np.testing.assert_allclose(state.clients["w"], gradients, atol=1e-7)
-    np.testing.assert_allclose(state.server["w"], 0, atol=1e-7)
+    np.testing.assert_allclose(state.clients.algorithm["w"], gradients, atol=1e-7)
+    np.testing.assert_allclose(state.server.algorithm["w"], 0, atol=1e-7)
 
     biased = on_quadratics(fx.fedavg(**plain_sgd), rounds=200).params["w"]
     contraction = 1 - (1 - 0.2 * np.array(CURVATURES)[:, None]) ** 4
@@ -474,7 +477,7 @@ def test_scaffold_first_control_variates_have_the_sign_of_the_gradient(x64):
     state = on_quadratics(fx.scaffold(learning_rate=0.2, momentum=0.0), rounds=1)
     h, a = np.array(CURVATURES)[:, None], np.array(CENTRES)
     moved = (0 - a) * (1 - (1 - 0.2 * h) ** 4)  # w_0 − w_τ, from w_0 = 0
-    np.testing.assert_allclose(state.clients["w"], moved / (4 * 0.2), atol=1e-12)
+    np.testing.assert_allclose(state.clients.algorithm["w"], moved / (4 * 0.2), atol=1e-12)
 
 
 @pytest.mark.parametrize("normaliser", ["plain", "momentum"])
@@ -491,7 +494,7 @@ def test_scaffold_with_momentum_keeps_the_optimum_to_first_order(normaliser, x64
     assert distance(fx.fedavg(**sgd))[1] > 4 * missed
     gradients = np.array(CURVATURES)[:, None] * (optimum() - np.array(CENTRES))
     amplification = np.mean([(1 - 0.5**j) / (1 - 0.5) for j in range(1, 5)])
-    np.testing.assert_allclose(state.clients["w"], amplification * gradients, atol=0.1)
+    np.testing.assert_allclose(state.clients.algorithm["w"], amplification * gradients, atol=0.1)
 
 
 def test_the_corrected_normaliser_divides_momentum_out(x64):
@@ -502,7 +505,9 @@ def test_the_corrected_normaliser_divides_momentum_out(x64):
     )
     amplification = np.mean([(1 - 0.9**j) / (1 - 0.9) for j in range(1, 5)])
     np.testing.assert_allclose(
-        plain_.clients["w"], amplification * np.asarray(corrected.clients["w"]), atol=1e-12
+        plain_.clients.algorithm["w"],
+        amplification * np.asarray(corrected.clients.algorithm["w"]),
+        atol=1e-12,
     )
 
 
@@ -610,7 +615,7 @@ def test_client_state_stays_with_the_client():
 def test_the_cohort_is_sampled_evenly_by_key():
     counts = np.zeros(6)
     for seed in range(300):
-        cohort = sample(jax.random.key(seed), 6, 2)
+        cohort = draw(jax.random.key(seed), 6, 2)
         assert len(set(cohort.tolist())) == 2
         counts[np.asarray(cohort)] += 1
     assert counts.sum() == 600
@@ -653,7 +658,7 @@ def test_statistics_are_averaged_by_weight():
     data = from_assignment(examples, [[0, 1, 2], [3], []])
     built = fx.simulation(fx.fedavg(), net, data, batch_size=3, loss=halved_square)
     _, state, _ = after(built, 1)
-    np.testing.assert_allclose(state.stats["mean"], (3 * 2 + 1 * 10) / 4)
+    np.testing.assert_allclose(state.batch_stats["mean"], (3 * 2 + 1 * 10) / 4)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_bytes_are_those_of_the_messages_and_ecgr_adds_none():
     ):
         for regulator in (fx.identity(), fx.ecgr()):
             built = fx.simulation(method(regulator=regulator), model(), data)
-            assert (built.upload_bytes, built.download_bytes) == (up, down)
+            assert (built.setting.bytes_up, built.setting.bytes_down) == (up, down)
     table = simulate(data, test, rounds=1).table
     assert table["bytes_up"].tolist() == [4 * parameters]  # one client has nothing to send
     assert table["bytes_down"].tolist() == [5 * parameters]
