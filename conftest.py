@@ -13,3 +13,10 @@ def x64():
     """Runs the test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+def pytest_addoption(parser):
+    """Adds what the tests can be asked for."""
+    parser.addoption(
+        "--all-placements", action="store_true", help="cross algorithms, regulators and placements"
+    )

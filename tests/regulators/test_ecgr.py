@@ -11,7 +11,7 @@ import fedjax_ecgr as fx
 from fedjax_ecgr.regulators import REGULATORS
 from fedjax_ecgr.regulators.ecgr import _COLUMNS, RULES, STORAGES
 from fedjax_ecgr.regulators.sketch import draw_flips, sketch
-from tests import plain
+from tests.plain import ecgr as plain
 
 REGULATORS_TO_TEST = {
     **{name: factory() for name, factory in REGULATORS.items()},

@@ -7,6 +7,7 @@ on nothing but its arguments. A new one is a file and a line here.
 from collections.abc import Callable
 
 from fedjax_ecgr.data.federated import FederatedDataset
+from fedjax_ecgr.data.hold_out import hold_out
 from fedjax_ecgr.data.partition.dirichlet import dirichlet
 from fedjax_ecgr.data.partition.iid import iid
 from fedjax_ecgr.data.partition.natural import natural
@@ -21,4 +22,4 @@ PARTITIONS: dict[str, Callable[..., FederatedDataset]] = {
     "shards": shards,
 }
 
-__all__ = ["PARTITIONS", "dirichlet", "iid", "natural", "quantity", "shards"]
+__all__ = ["PARTITIONS", "dirichlet", "hold_out", "iid", "natural", "quantity", "shards"]

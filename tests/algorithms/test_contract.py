@@ -1,0 +1,156 @@
+"""Every registered algorithm, under every regulator and placement, is its plain loop: to 1e-9.
+
+`make test` runs each algorithm with each regulator and with each placement, but not all three
+crossed; `pytest tests/algorithms --all-placements` does.
+"""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+import fedjax_ecgr as fx
+from fedjax_ecgr.algorithms import ALGORITHMS
+from fedjax_ecgr.data import from_owners
+from fedjax_ecgr.engine.evaluation import evaluate_clients
+from fedjax_ecgr.regulators import REGULATORS
+from tests.plain import federation as plain
+
+FEATURES, CLASSES, BATCH, EPOCHS, ROUNDS, COHORT = 3, 3, 4, 2, 3, 4
+SIZES = [12, 5, 0, 17, 1, 8]  # ragged: partial batches, a client without data, one of one example
+HIDDEN = 4
+PLACEMENTS = {
+    "scan": {"placement": "scan"},
+    "vmap": {"placement": "vmap", "chunk_size": 3},
+    "devices": {"placement": "devices", "num_devices": 2, "chunk_size": 2},
+}
+LOOSER: dict[str, float] = {}
+"""Algorithms that agree to less than 1e-9, each with its reason beside it."""
+
+
+@cache
+def federation():
+    """Clients of the given sizes, with test examples of their own."""
+    rng = np.random.default_rng(0)
+    owners = rng.permutation(np.repeat(np.arange(len(SIZES)), SIZES))
+    inputs = rng.normal(size=(len(owners), FEATURES)) + owners[:, None] / 3
+    labels = ((inputs.sum(axis=1) * 2).astype(int) + owners) % CLASSES
+    examples = fx.Examples(inputs, labels.astype(np.int32), mean=np.array(0.5), std=np.array(2.0))
+    return fx.partition.hold_out(from_owners(examples, owners, len(SIZES)), 0.3)
+
+
+def model():
+    """A small MLP in float64."""
+    built = fx.models.mlp(fx.Spec((FEATURES,), CLASSES), hidden=(HIDDEN,))
+
+    def init(key):
+        params, stats = built.init(key)
+        return jax.tree.map(lambda p: p.astype(float), params), stats
+
+    return built._replace(init=init)
+
+
+def first_parameters():
+    return model().init(jax.random.fold_in(jax.random.key(7), np.uint32(2**32 - 1)))[0]
+
+
+@cache
+def world():
+    train, test = federation()
+    params = first_parameters()
+    _, unravel = ravel_pytree(params)
+    head = {name: jax.tree.map(lambda x, n=name: np.full(x.shape, n == "fc2"), params[name])
+            for name in params}  # fmt: skip
+
+    def features(w, inputs):
+        p = unravel(w)
+        return jax.nn.relu(jnp.dot(inputs, p["fc1"]["kernel"]) + p["fc1"]["bias"][None])
+
+    def outputs(w, inputs):
+        p = unravel(w)
+        return jnp.dot(features(w, inputs), p["fc2"]["kernel"]) + p["fc2"]["bias"][None]
+
+    def rows(clients):
+        return [r[:n] for r, n in zip(clients.indices, clients.sizes, strict=True)]
+
+    return plain.World(
+        (train.examples.inputs - 0.5) / 2, train.examples.labels, rows(train), rows(test),
+        train.indices.shape[1], outputs, features, np.asarray(ravel_pytree(head)[0]), CLASSES,
+        BATCH, EPOCHS,
+    )  # fmt: skip
+
+
+def method(algorithm, regulator):
+    return ALGORITHMS[algorithm](
+        regulator=REGULATORS[regulator](), learning_rate=0.05, weight_decay=0.01
+    )
+
+
+@cache
+def expected(algorithm, regulator):
+    one = method(algorithm, regulator)
+    numbers = {name: float(x) for name, x in one.hyperparameters.items()}
+    of_regulator = {name: float(x) for name, x in one.regulator.hyperparameters.items()}
+    return plain.run(
+        world(), algorithm, numbers, regulator, of_regulator,
+        np.asarray(ravel_pytree(first_parameters())[0]), jax.random.key(7), ROUNDS, COHORT,
+    )  # fmt: skip
+
+
+def combinations(whole):
+    """Each algorithm with each regulator, and under each placement; or all of them."""
+    for i, algorithm in enumerate(ALGORITHMS):
+        for j, regulator in enumerate(REGULATORS):
+            for k, placement in enumerate(PLACEMENTS):
+                if whole or (i + j + k) % len(PLACEMENTS) == 0:
+                    yield algorithm, regulator, placement
+
+
+def pytest_generate_tests(metafunc):
+    if "placement" in metafunc.fixturenames:
+        cases = list(combinations(metafunc.config.getoption("--all-placements")))
+        metafunc.parametrize(
+            ("algorithm", "regulator", "placement"), cases, ids=map("-".join, cases)
+        )
+
+
+def assert_same(actual, wanted, tolerance, where):
+    """Compares an engine's state with a plain one: None, a flat vector, or a dict of such."""
+    if isinstance(wanted, dict):
+        for name, value in wanted.items():
+            inner = actual[name] if isinstance(actual, dict) else getattr(actual, name)
+            assert_same(inner, value, tolerance, f"{where}.{name}")
+    elif wanted is not None:
+        wanted = np.ravel(wanted)
+        flat = np.asarray(ravel_pytree(actual)[0])
+        assert flat.shape == wanted.shape, where
+        np.testing.assert_allclose(flat, wanted, rtol=0, atol=tolerance, err_msg=where)
+
+
+def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement, x64):
+    train, test = federation()
+    built = fx.simulation(
+        method(algorithm, regulator), model(), train, client_test=test, cohort_size=COHORT,
+        batch_size=BATCH, local_epochs=EPOCHS, **PLACEMENTS[placement],
+    )  # fmt: skip
+    key = jax.random.key(7)
+    state, infos = built.block(built.init(key), key, built.hyperparameters, ROUNDS, ROUNDS)
+    wanted, tolerance = expected(algorithm, regulator), LOOSER.get(algorithm, 1e-9)
+    assert infos.cohort.tolist() == wanted.cohorts
+    assert_same(state.params, wanted.w, tolerance, "parameters")
+    public = wanted.server[0] if isinstance(wanted.server, tuple) else wanted.server
+    assert_same(state.server.algorithm, public, tolerance, "server")
+    for i, own in enumerate(wanted.own):
+        kept = jax.tree.map(lambda x, i=i: x[i], state.clients.algorithm)
+        assert_same(kept, own, tolerance, f"client {i}")
+    if built.setting.work.algorithm.personal is not None:
+        accuracies = evaluate_clients(
+            built.setting, 5, train, test, state, key, built.hyperparameters
+        )
+        for accuracy, one in zip(accuracies, wanted.accuracies, strict=True):
+            assert one is None or abs(accuracy - one) < 1e-9
+    moved = np.asarray(ravel_pytree(first_parameters())[0]) - wanted.w
+    assert np.abs(moved).max() > 1e-3 or algorithm == "local_only"
+    assert np.isfinite(infos.train_loss).all()

@@ -1,0 +1,1 @@
+"""FedAvg is what `federation.py` does by itself."""
