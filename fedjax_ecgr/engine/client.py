@@ -143,7 +143,7 @@ def take_part(
     client, local, given = at_client(work, start, memories, data, slot, longest, key_impl)
     outcome = work.algorithm.client(client, local)
     taken = slot.extent.num_steps > 0
-    upload = where(taken, outcome.upload, jax.tree.map(jnp.zeros_like, outcome.upload))
+    upload = _none_without_steps(taken, outcome.upload)
     key = client_key(start, slot, key_impl)
     update, transformed = _transform(work, start, memories, slot, upload.update, key)
     upload = upload._replace(update=_attack(work, start, slot, update, key))
@@ -160,6 +160,13 @@ def take_part(
         regulator=outcome.trained.info,
     )
     return Sent(upload, batch_stats, where(taken, after, memories), report)
+
+
+def _none_without_steps(taken: Array, upload: Upload) -> Upload:
+    """Returns the upload, all zero of a client that took no step; its update is so already."""
+    rest = upload._replace(update=())
+    rest = where(taken, rest, jax.tree.map(jnp.zeros_like, rest))
+    return rest._replace(update=upload.update)
 
 
 def client_key(start: Start, slot: Slot, key_impl: Any) -> Array:
@@ -298,4 +305,5 @@ def all_finite(tree: PyTree) -> Array:
     """Returns whether no leaf holds NaN or Inf, bool scalar."""
     # Zero times a number is zero, but for NaN and Inf; and XLA adds numbers up several times as
     # fast as it joins truth values.
-    return jnp.stack([jnp.sum(0 * x) for x in jax.tree.leaves(tree)]).sum() == 0
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.stack([jnp.sum(0 * x) for x in leaves]).sum() == 0

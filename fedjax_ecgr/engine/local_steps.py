@@ -197,6 +197,7 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
     end, finalize = _watch(plan, watched, max_steps, steps)
     total = jax.tree.map(jnp.subtract, watched, plan.watched(end.params))
     update, info = finalize(end.regulator, total)
+    update = where(num_steps > 0, update, total)  # no step: zero, where a direction may be 0 / 0
     # whole epochs, and the batches of one that was broken off
     part = jnp.minimum(num_steps % per_epoch * work.batch_size, shard.extent.size)
     seen_examples = jnp.maximum(num_steps // per_epoch * shard.extent.size + part, 1)

@@ -323,7 +323,7 @@ def _ask(
 def malicious_clients(key: Array, num_clients: int, numbers: Mapping[str, Any]) -> Array:
     """Returns [N] bool: the malicious clients of a run, the share asked for, rounded down."""
     draws = jax.random.bits(jax.random.fold_in(key, _MALICIOUS), (num_clients,), jnp.uint32)
-    ranks = jnp.argsort(jnp.argsort(draws))
+    ranks = jnp.argsort(jnp.argsort(draws)).astype(jnp.int32)
     share = numbers["malicious_share"].astype(counting_dtype(numbers["malicious_share"].dtype))
     # a share of 0.3 of 10 clients is 3, though 0.3 · 10 may be rounded below it
     return ranks < jnp.floor(share * num_clients * (1 + 1e-6)).astype(jnp.int32)
@@ -405,20 +405,23 @@ def _aggregate(
     if not setting.stacks:
         return sums.update, sums.update, state.server.aggregator
     attack, aggregator = setting.work.attack, setting.work.algorithm.aggregator
-    updates, weights = kept.update, asked.slots.weight
+    weights, present = asked.slots.weight, asked.present
+    updates = jax.tree.map(
+        lambda u: jnp.where(jnp.expand_dims(present, tuple(range(1, u.ndim))), u, 0), kept.update
+    )
     if attack is not None and attack.together is not None:
         attacking = Attacking(
             jax.random.fold_in(key, _ATTACK),
             weights,
-            asked.slots.malicious & asked.present,
-            asked.present,
+            asked.slots.malicious & present,
+            present,
             start.numbers.get("attack", {}),
         )
         updates = attack.together(updates, attacking)
     received = Received(
         asked.cohort.clients,
         weights,
-        asked.present,
+        present,
         state.params,
         jax.random.fold_in(key, _AGGREGATOR),
         start.numbers.get("aggregator", {}),
