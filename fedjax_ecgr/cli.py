@@ -24,7 +24,7 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import DivergedError, Progress
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
-from fedjax_ecgr.regulators.ecgr import RULES, STORAGES
+from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, Choice, RunConfig, options_of
 from fedjax_ecgr.runs.parameters import Parameter, descriptions, first_line, parameters
 

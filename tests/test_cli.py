@@ -11,7 +11,7 @@ import pytest
 from fedjax_ecgr import runs
 from fedjax_ecgr.cli import flags, main
 from fedjax_ecgr.data.datasets import DATASETS
-from fedjax_ecgr.regulators.ecgr import RULES, STORAGES
+from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs import config
 from fedjax_ecgr.runs.config import LISTINGS, Choice, RunConfig, options_of
 from fedjax_ecgr.runs.parameters import parameters

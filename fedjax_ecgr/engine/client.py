@@ -268,7 +268,7 @@ def _label_counts(shard: Shard, num_classes: int, dtype: Any) -> Array:
 def _learn(work: Work, memories: Memories, given: Given, outcome: Outcome) -> PyTree:
     if outcome.trained.info is None:
         return memories.regulator  # nothing was regulated
-    return memories.regulator
+    return work.algorithm.regulator.learn(memories.regulator, outcome.trained.info, given)
 
 
 def _transform(

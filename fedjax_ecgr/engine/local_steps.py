@@ -219,9 +219,9 @@ def _watch(
     regulator = plan.regulator
     if regulator is None:
         return steps(None, ()), lambda state, total: (total, None)
-    end = steps(regulator.update, regulator.init(watched, max_steps, plan.given.hyperparameters))
+    end = steps(regulator.update, regulator.init(watched, max_steps, plan.given))
     if regulator.replay is not None:
-        again = regulator.replay.init(watched, end.regulator)
+        again = regulator.replay.init(watched, end.regulator, plan.given)
         end = steps(regulator.replay.update, again)
     return end, partial(_finalize, regulator, plan.given)
 
@@ -229,7 +229,7 @@ def _watch(
 def _finalize(
     regulator: Regulator, given: Given, state: PyTree, total: PyTree
 ) -> tuple[PyTree, PyTree]:
-    return regulator.finalize(state, total)
+    return regulator.finalize(state, total, given)
 
 
 def _lengths(work: Work, shard: Shard, epochs: int) -> tuple[Array, Array]:

@@ -249,7 +249,7 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
         numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
         first = First(params, batch_stats, head_of(model, params))
         state = start_from(setting, 1, first, params)
-        memories = Memories(algorithm.init_client(first), (), ())
+        memories = Memories(algorithm.init_client(first), algorithm.regulator.remember(params), ())
         zero, one = jnp.zeros((), jnp.int32), jnp.ones((), dtype)
         malicious = () if setting.work.attack is None else zero > 0
         slot = Slot(zero, Extent(zero, zero), one, malicious)

@@ -168,7 +168,7 @@ def start_from(setting: Setting, num_clients: int, first: First, sent: PyTree) -
     like_sent = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sent)
     memories = Memories(
         algorithm.init_client(first),
-        (),
+        algorithm.regulator.remember(params),
         tuple(transform.init(like_sent) for transform in algorithm.transforms),
     )
     aggregator = algorithm.aggregator
@@ -446,7 +446,7 @@ def _step(
 
 def _moved(algorithm: Algorithm, before: PyTree, after: PyTree) -> PyTree:
     """Returns w_{t−1} − w_t, or `()` where nothing needs it."""
-    if algorithm.needs_direction:
+    if algorithm.needs_direction or algorithm.regulator.needs_direction:
         return jax.tree.map(jnp.subtract, before, after)
     return ()
 

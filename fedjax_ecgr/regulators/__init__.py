@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from fedjax_ecgr.regulators.base import Given, Regulator, Replay
-from fedjax_ecgr.regulators.ecgr import ECGRInfo, Selection, ecgr, reaggregate, select
+from fedjax_ecgr.regulators.ecgr import STORAGES, ecgr
 from fedjax_ecgr.regulators.identity import identity
+from fedjax_ecgr.regulators.reaggregation import ECGRInfo, reaggregate
+from fedjax_ecgr.regulators.selection import RULES, Selection, select
 
 REGULATORS: dict[str, Callable[..., Regulator]] = {
     "identity": identity,
@@ -13,6 +15,8 @@ REGULATORS: dict[str, Callable[..., Regulator]] = {
 
 __all__ = [
     "REGULATORS",
+    "RULES",
+    "STORAGES",
     "ECGRInfo",
     "Given",
     "Regulator",

@@ -16,13 +16,20 @@ steps, adds up what was decided.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, Hyperparameters, PyTree
 
 
 class Given(NamedTuple):
-    """What a regulator is given besides the deltas."""
+    """What a regulator is given besides the deltas.
 
-    hyperparameters: Mapping[str, Any]
+    Attributes:
+      hyperparameters: its numbers, traced.
+      memory: what this client remembers of earlier rounds.
+      direction: w_{t−1} − w_t, the server's last step, zeros in the first round; `()` unless the
+        regulator needs it.
+    """
+
+    hyperparameters: Hyperparameters
     memory: PyTree = ()
     direction: PyTree = ()
 
@@ -30,15 +37,13 @@ class Given(NamedTuple):
 class Init(Protocol):
     """Makes the state of a client that has not stepped yet."""
 
-    def __call__(
-        self, params: PyTree, max_steps: int, hyperparameters: Mapping[str, Any] | None = None
-    ) -> PyTree:
+    def __call__(self, params: PyTree, max_steps: int, given: Given | None = None) -> PyTree:
         """Returns the first state.
 
         Args:
           params: a pytree whose leaves have the shapes and dtypes of the deltas.
           max_steps: the most steps that will be counted; static.
-          hyperparameters: traced values to use in place of the regulator's own.
+          given: None for the regulator's own numbers and a first memory.
         """
         ...
 
@@ -60,13 +65,24 @@ class Update(Protocol):
 class Finalize(Protocol):
     """Ends a client's round."""
 
-    def __call__(self, state: PyTree, total: PyTree) -> tuple[PyTree, PyTree]:
+    def __call__(
+        self, state: PyTree, total: PyTree, given: Given | None = None
+    ) -> tuple[PyTree, PyTree]:
         """Returns `(update, info)`: what to upload, and diagnostics (arrays only).
 
         Args:
           state: the state after the last pass.
           total: the sum of all deltas, w_0 − w_τ, like the parameters.
+          given: as in `Init`.
         """
+        ...
+
+
+class Begin(Protocol):
+    """Makes the state before a second pass."""
+
+    def __call__(self, params: PyTree, state: PyTree, given: Given | None = None) -> PyTree:
+        """Returns that, from the parameters of `Init` and the state after the first pass."""
         ...
 
 
@@ -79,13 +95,23 @@ class Replay(NamedTuple):
     round (its end point, loss, statistics) is the second pass's, so that all of it fits together.
 
     Attributes:
-      init: `(params, state) -> state`: from the state after the first pass the one before the
-        second; the parameters are those of `Regulator.init`.
+      init: `(params, state, given=None) -> state`: from the state after the first pass the one
+        before the second; the parameters are those of `Regulator.init`.
       update: `(delta, state, active=True) -> state`, called in every local step of the second pass.
     """
 
-    init: Callable[[PyTree, PyTree], PyTree]
+    init: Begin
     update: Update
+
+
+def _nothing(params: PyTree) -> PyTree:
+    del params
+    return ()
+
+
+def _unchanged(memory: PyTree, info: PyTree, given: Given) -> PyTree:
+    del info, given
+    return memory
 
 
 class Regulator(NamedTuple):
@@ -94,11 +120,16 @@ class Regulator(NamedTuple):
     Attributes:
       name: what reports call it.
       hyperparameters: its numbers, the leaves a sweep varies.
-      init: `(params, max_steps, hyperparameters=None) -> state`.
+      init: `(params, max_steps, given=None) -> state`.
       update: `(delta, state, active=True) -> state`, called in every local step inside the
         compiled loop.
-      finalize: `(state, total) -> (update, info)`, of the state after the last pass and Σ d.
+      finalize: `(state, total, given=None) -> (update, info)`, of the state after the last pass and
+        Σ d.
       replay: a second pass between `update` and `finalize`, or None.
+      remember: `params -> memory` of a client before its first round; `()` by default.
+      learn: `(memory, info, given) -> memory`, after a round in which the client took a step;
+        unchanged by default.
+      needs_direction: whether `Given.direction` is wanted.
     """
 
     name: str
@@ -107,3 +138,6 @@ class Regulator(NamedTuple):
     update: Update
     finalize: Finalize
     replay: Replay | None = None
+    remember: Callable[[PyTree], PyTree] = _nothing
+    learn: Callable[[PyTree, PyTree, Given], PyTree] = _unchanged
+    needs_direction: bool = False

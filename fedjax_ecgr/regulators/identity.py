@@ -1,11 +1,8 @@
 """The plain algorithm: a client uploads the sum of its step deltas."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax.numpy as jnp  # noqa: F401 — for the example
 
-from fedjax_ecgr.regulators.base import Regulator
+from fedjax_ecgr.regulators.base import Given, Regulator
 from fedjax_ecgr.types import Array, PyTree
 
 
@@ -26,10 +23,8 @@ def identity() -> Regulator:
     return Regulator("identity", {}, _init, _update, _finalize)
 
 
-def _init(
-    params: PyTree, max_steps: int, hyperparameters: Mapping[str, Any] | None = None
-) -> PyTree:
-    del params, max_steps, hyperparameters
+def _init(params: PyTree, max_steps: int, given: Given | None = None) -> PyTree:
+    del params, max_steps, given
     return ()
 
 
@@ -38,5 +33,6 @@ def _update(delta: PyTree, state: PyTree, active: Array | bool = True) -> PyTree
     return state
 
 
-def _finalize(state: PyTree, total: PyTree) -> tuple[PyTree, PyTree]:
+def _finalize(state: PyTree, total: PyTree, given: Given | None = None) -> tuple[PyTree, PyTree]:
+    del given
     return total, state

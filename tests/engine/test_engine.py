@@ -108,7 +108,7 @@ def test_replay_with_whole_sketches_is_the_plain_loop(name, placement, x64):
 def test_a_replay_sees_the_same_steps_again():
     """Batches, keys (dropout), momentum and statistics: each delta is there twice."""
 
-    def init(params, max_steps, hyperparameters=None):
+    def init(params, max_steps, given=None):
         return jnp.zeros((max_steps, params["w"].size)), jnp.zeros((), jnp.int32)
 
     def update(delta, state, active=True):
@@ -120,11 +120,13 @@ def test_a_replay_sees_the_same_steps_again():
         first, second = state
         return first, update(delta, second, active)
 
-    def finalize(state, total):
+    def finalize(state, total, given=None):
         (first, steps), (second, repeated) = state
         return {"w": second.sum(axis=0)}, (first, second, steps, repeated)
 
-    twice = fx.regulators.Replay(lambda params, state: (state, init(params, len(state[0]))), again)
+    twice = fx.regulators.Replay(
+        lambda params, state, given=None: (state, init(params, len(state[0]))), again
+    )
     regulator = fx.Regulator("twice", {}, init, update, finalize, twice)
 
     def apply(params, stats, inputs, *, mask, train, key):
@@ -627,7 +629,7 @@ def test_statistics_are_averaged_by_weight():
     ids=["a client without examples", "a chunk that is filled up"],
 )
 def test_what_takes_no_step_and_has_no_direction_reaches_nobody(sizes, layout):
-    def finalize(state, total):
+    def finalize(state, total, given=None):
         norm = optax.tree.norm(total)
         return jax.tree.map(lambda x: x / norm, total), norm  # 0 / 0 for who took no step
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedjax_ecgr as fx
-from fedjax_ecgr.regulators import REGULATORS
-from fedjax_ecgr.regulators.ecgr import _COLUMNS, RULES, STORAGES
+from fedjax_ecgr.regulators import REGULATORS, RULES, STORAGES
+from fedjax_ecgr.regulators.rows import COLUMNS
 from fedjax_ecgr.regulators.sketch import draw_flips, sketch
 from tests.plain import ecgr as plain
 
@@ -189,7 +189,7 @@ def test_sketches_keep_inner_products_on_average(x64):
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_rows_longer_than_a_matrix_product_takes(storage, x64):
-    deltas = draw(4, 2 * _COLUMNS + 7, seed=6)
+    deltas = draw(4, 2 * COLUMNS + 7, seed=6)
     regulator = fx.ecgr(0.2, 0.5, storage=storage, sketch_size=10**6)
     update, info = per_step(regulator, deltas, 5)
     kept = to_bfloat16(deltas) if storage == "bfloat16" else deltas

@@ -1,0 +1,153 @@
+r"""Blend and re-scale: what ECGR makes of step deltas whose convergent ones are known.
+
+$u = \sum_{\lambda\in C} d_\lambda + \beta \sum_{\lambda\in E} d_\lambda$ and
+$\tilde u = u\,\|\sum_\lambda d_\lambda\| / \|u\|$ (arXiv 2601.03584).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedjax_ecgr import check
+from fedjax_ecgr.regulators.rows import combine, gram, in_units
+from fedjax_ecgr.regulators.selection import RULES, Selection, select
+from fedjax_ecgr.types import Array, PyTree
+
+
+class ECGRInfo(NamedTuple):
+    """What ECGR did to one client's update.
+
+    Attributes:
+      selection: the convergent steps.
+      num_steps: τ, int32.
+      rescale: ‖Σ d‖ / ‖u‖, the factor of step 3; 1 where ‖u‖ = 0.
+      cosine: cosine between the plain and the regulated update; 1 where either is zero.
+    """
+
+    selection: Selection
+    num_steps: Array
+    rescale: Array
+    cosine: Array
+
+
+class Plan(NamedTuple):
+    """What a Gram matrix decides: steps 1 and 2.
+
+    Attributes:
+      selection: the convergent steps.
+      num_steps: τ.
+      weights: [τ], 1 for convergent and β for exploratory steps.
+      unit: the largest of the steps' units; sums are over it.
+      noise: a blend no longer than this is rounding.
+    """
+
+    selection: Selection
+    num_steps: Array
+    weights: Array
+    unit: Array
+    noise: Array
+
+
+def reaggregate(
+    deltas: PyTree,
+    *,
+    beta: Array | float,
+    select_ratio: Array | float,
+    rule: str = "greedy",
+    mask: Array | None = None,
+) -> tuple[PyTree, ECGRInfo]:
+    r"""Re-aggregates one client's step deltas: the whole of ECGR as one pure function.
+
+    $\tilde u = D^\top c$ with $c_\lambda = s$ for convergent and $c_\lambda = s\beta$ for
+    exploratory steps, $s$ such that $\|\tilde u\| = \|\sum_\lambda d_\lambda\|$ (arXiv
+    2601.03584). Where the blended update vanishes, to rounding, the plain sum is returned, so that
+    finite deltas never give NaN or Inf.
+
+    Args:
+      deltas: pytree of [τ, ...] arrays, the steps $d_\lambda = w_{\lambda-1} - w_\lambda$ along
+        the first axis.
+      beta: β in [0, 1], the weight of the exploratory steps; may be traced.
+      select_ratio: ρ in (0, 1], the share of convergent steps; may be traced.
+      rule: selection rule, see `select`; static.
+      mask: [τ] bool, false at steps that do not exist, whatever their rows hold.
+
+    Returns:
+      `(update, info)`: ũ like the parameters, and `ECGRInfo`.
+
+    Raises:
+      InputError: if β, ρ or the rule is not allowed.
+
+    Example:
+      >>> deltas = {"w": jnp.array([[3.0, 0.0], [1.0, 1.0], [-1.0, -0.5]])}
+      >>> update, info = reaggregate(deltas, beta=0.0, select_ratio=0.7)
+      >>> info.selection.chosen.tolist()
+      [False, True, True]
+      >>> [round(float(x), 4) for x in update["w"]]  # along d₂ + d₃, as long as d₁ + d₂ + d₃
+      [0.0, 3.0414]
+    """
+    check_options(beta, select_ratio, rule)
+    deltas = jax.tree.map(jnp.asarray, deltas)
+    steps = jax.tree.leaves(deltas)[0].shape[0]
+    mask = jnp.ones(steps, bool) if mask is None else jnp.asarray(mask)
+    rows, units = jax.vmap(in_units)(deltas, mask)
+    plan = plan_of(gram(rows, units.dtype), units, mask, beta, select_ratio, rule)
+    return rescaled(plan, *summed(plan, rows, units, mask))
+
+
+def plan_of(
+    gram: Array,
+    units: Array,
+    mask: Array,
+    beta: Array | float,
+    select_ratio: Array | float,
+    rule: str,
+) -> Plan:
+    """Step 1 and the weights of step 2, from the Gram matrix of the steps over their units."""
+    dtype = units.dtype
+    unit = jnp.max(units, where=mask, initial=jnp.finfo(dtype).tiny)
+    relative = jnp.where(mask, units / unit, 0)
+    gram = relative[:, None] * relative[None, :] * gram
+
+    num_steps = mask.sum(dtype=jnp.int32)
+    share = num_steps.astype(dtype) * jnp.asarray(select_ratio, dtype)
+    num_selected = jnp.maximum(1, jnp.floor(share).astype(jnp.int32))
+    selection = select(gram, num_selected, rule, mask)
+    weights = jnp.where(selection.chosen, 1, jnp.asarray(beta, dtype))
+    # Rounding alone leaves about this much of deltas that cancel; the direction is then noise.
+    noise = 4 * jnp.finfo(dtype).eps * jnp.sum(weights * jnp.sqrt(jnp.diagonal(gram)))
+    return Plan(selection, num_steps, weights, unit, noise)
+
+
+def summed(plan: Plan, rows: PyTree, units: Array, mask: Array) -> tuple[PyTree, PyTree]:
+    """Σ d and u over the plan's unit, of rows that are zero where masked."""
+    relative = jnp.where(mask, units / plan.unit, 0)
+    both = combine(jnp.stack([relative, plan.weights * relative]), rows)
+    return jax.tree.map(lambda x: x[0], both), jax.tree.map(lambda x: x[1], both)
+
+
+def rescaled(plan: Plan, total: PyTree, blended: PyTree) -> tuple[PyTree, ECGRInfo]:
+    """Step 3, for sums over the plan's unit."""
+    total_norm, blended_norm = optax.tree.norm(total), optax.tree.norm(blended)
+    vanished = blended_norm <= plan.noise
+    rescale = jnp.where(vanished, 1, total_norm / jnp.where(vanished, 1, blended_norm))
+    # Finite deltas may add up to more than the type holds; a delta that is not finite stays so.
+    most = jnp.finfo(total_norm.dtype).max
+    largest = jnp.where(jnp.isfinite(total_norm), most, jnp.nan)
+    update = jax.tree.map(
+        lambda t, b: jnp.clip(jnp.where(vanished, t, b * rescale) * plan.unit, -largest, largest),
+        total,
+        blended,
+    )
+    product = optax.tree.vdot(total, blended)
+    lengths = jnp.where(vanished, 1, total_norm * blended_norm)
+    cosine = jnp.where((lengths > 0) & ~vanished, product / jnp.where(lengths > 0, lengths, 1), 1)
+    return update, ECGRInfo(plan.selection, plan.num_steps, rescale, cosine)
+
+
+def check_options(beta: Any, select_ratio: Any, rule: str) -> None:
+    """Raises `InputError` unless β, ρ and the rule are allowed."""
+    check.number("beta", beta, low=0, high=1)
+    check.number("select_ratio", select_ratio, low=0, high=1, low_open=True)
+    check.known("rule", rule, RULES)
