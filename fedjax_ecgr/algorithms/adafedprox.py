@@ -46,7 +46,7 @@ class History(NamedTuple):
 
 def adafedprox(
     *,
-    mu: float | Array = 0.1,
+    mu: float | Array = 0.5,
     mu_step: float | Array = 0.1,
     patience: float | Array = 5,
     **common: Unpack[Common],
@@ -54,7 +54,8 @@ def adafedprox(
     """Returns FedProx with an adaptive proximal term.
 
     Args:
-      mu: μ_0 in [0, 1]; the paper takes 0 on unlike clients and 1 on alike ones.
+      mu: μ_0 in [0, 1]; to make it hard, the paper starts from 0 on unlike clients and from 1 on
+        alike ones.
       mu_step: δ in [0, 1], by how much μ moves; 0 is FedProx.
       patience: P ≥ 1, how many rounds in a row the loss must fall before μ does.
       **common: what every algorithm takes, see `fedjax_ecgr.algorithms.Common`.

@@ -35,20 +35,20 @@ from fedjax_ecgr.types import Array, PyTree
 _LEAST_LOSS = 1e-10
 
 
-def qfedavg(*, q: float | Array = 1.0, **common: Unpack[Common]) -> Algorithm:
+def qfedavg(*, q: float | Array = 0.2, **common: Unpack[Common]) -> Algorithm:
     """Returns q-FedAvg, which evens out how well clients are served.
 
     Args:
-      q: q ≥ 0, how much more a badly served client counts; 0 is FedAvg, ∞ would be the worst
-        client alone.
+      q: q ≥ 0, how much more a badly served client counts; 0 is FedAvg. The larger, the shorter are
+        the server's steps.
       **common: what every algorithm takes, see `fedjax_ecgr.algorithms.Common`.
 
     Raises:
       InputError: for an unknown option or a number out of range.
 
     Example:
-      >>> qfedavg(q=0.2).hyperparameters["q"]
-      0.2
+      >>> qfedavg(q=1.0).hyperparameters["q"]
+      1.0
     """
     check.number("q", q, low=0)
     return algorithm("qfedavg", common, own={"q": q}, client=_client, server=_server)
