@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from fedjax_ecgr.algorithms.adafedprox import adafedprox
+from fedjax_ecgr.algorithms.afl import afl
 from fedjax_ecgr.algorithms.base import (
     COMMON_DEFAULTS,
     Algorithm,
@@ -10,6 +12,7 @@ from fedjax_ecgr.algorithms.base import (
     Common,
     First,
     Local,
+    LocalCommon,
     Outcome,
     Seen,
     Server,
@@ -18,9 +21,16 @@ from fedjax_ecgr.algorithms.base import (
     algorithm,
     counting_dtype,
 )
+from fedjax_ecgr.algorithms.fedacg import fedacg
+from fedjax_ecgr.algorithms.fedadagrad import fedadagrad
+from fedjax_ecgr.algorithms.fedadam import fedadam
 from fedjax_ecgr.algorithms.fedavg import fedavg
+from fedjax_ecgr.algorithms.fedavgm import fedavgm
+from fedjax_ecgr.algorithms.fedexp import fedexp
 from fedjax_ecgr.algorithms.fednova import fednova
 from fedjax_ecgr.algorithms.fedprox import fedprox
+from fedjax_ecgr.algorithms.fedyogi import fedyogi
+from fedjax_ecgr.algorithms.qfedavg import qfedavg
 from fedjax_ecgr.algorithms.scaffold import scaffold
 
 ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
@@ -28,6 +38,15 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "fedprox": fedprox,
     "fednova": fednova,
     "scaffold": scaffold,
+    "fedavgm": fedavgm,
+    "fedadam": fedadam,
+    "fedyogi": fedyogi,
+    "fedadagrad": fedadagrad,
+    "fedexp": fedexp,
+    "qfedavg": qfedavg,
+    "afl": afl,
+    "fedacg": fedacg,
+    "adafedprox": adafedprox,
 }
 
 __all__ = [
@@ -39,15 +58,25 @@ __all__ = [
     "Common",
     "First",
     "Local",
+    "LocalCommon",
     "Outcome",
     "Seen",
     "Server",
     "Trained",
     "Upload",
+    "adafedprox",
+    "afl",
     "algorithm",
     "counting_dtype",
+    "fedacg",
+    "fedadagrad",
+    "fedadam",
     "fedavg",
+    "fedavgm",
+    "fedexp",
     "fednova",
     "fedprox",
+    "fedyogi",
+    "qfedavg",
     "scaffold",
 ]

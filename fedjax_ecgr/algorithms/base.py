@@ -34,11 +34,13 @@ class First(NamedTuple):
       batch_stats: the first statistics of the model.
       head: like the parameters, a Python bool a leaf: whether it belongs to the model's last layer
         (`Model.head`).
+      num_clients: N, how many clients there are; static.
     """
 
     params: PyTree
     batch_stats: PyTree
     head: PyTree
+    num_clients: int
 
 
 class Seen(NamedTuple):
@@ -316,7 +318,21 @@ class Algorithm(NamedTuple):
         return rate * (decay.astype(counting) ** falls).astype(rate.dtype) * factor
 
 
-class Common(TypedDict, total=False):
+class LocalCommon(TypedDict, total=False):
+    """`Common` but for the server's step, for algorithms that have one of their own."""
+
+    regulator: Regulator
+    transforms: Sequence[Transform]
+    aggregator: Aggregator | None
+    learning_rate: float | Array | optax.Schedule
+    momentum: float | Array
+    weight_decay: float | Array
+    decay: float | Array
+    decay_every: float | Array
+    optimizer: Optimizer
+
+
+class Common(LocalCommon, total=False):
     """What every algorithm takes, besides its own numbers.
 
     Attributes:
@@ -334,16 +350,7 @@ class Common(TypedDict, total=False):
       server_optimizer: `hyperparameters -> optax.GradientTransformation` in place of SGD.
     """
 
-    regulator: Regulator
-    transforms: Sequence[Transform]
-    aggregator: Aggregator | None
-    learning_rate: float | Array | optax.Schedule
-    momentum: float | Array
-    weight_decay: float | Array
-    decay: float | Array
-    decay_every: float | Array
     server_learning_rate: float | Array
-    optimizer: Optimizer
     server_optimizer: ServerOptimizer
 
 
@@ -395,11 +402,16 @@ def algorithm(
       needs_direction: by default not.
 
     Raises:
-      InputError: for an unknown option or a number out of range.
+      InputError: for an unknown option, a number out of range, or a server optimizer beside the
+        algorithm's own.
     """
     given: dict[str, Any] = dict(common)
     check.options(name, given, [*Common.__annotations__, *(own or {})])
     _check_parts(name, given)
+    if server_optimizer is not None and "server_optimizer" in given:
+        raise check.InputError(
+            f"{name}: server_optimizer: not allowed, {name} is the server's optimizer by itself"
+        )
     schedule, learning_rate = _constant, given.get("learning_rate")
     if callable(learning_rate):
         schedule, given["learning_rate"] = learning_rate, 1.0

@@ -242,12 +242,13 @@ def _tests(
 def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
     """Returns the shapes of what a client makes of its round."""
     algorithm, model = setting.work.algorithm, setting.work.model
+    num_clients = data.num_clients
 
     def outcome(key: Array, data: FederatedDataset, numbers: PyTree) -> Outcome:
         params, batch_stats = model.init(key)
         dtype = jnp.result_type(*jax.tree.leaves(params))
         numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
-        first = First(params, batch_stats, head_of(model, params))
+        first = First(params, batch_stats, head_of(model, params), num_clients)
         state = start_from(setting, 1, first, params)
         memories = Memories(algorithm.init_client(first), algorithm.regulator.remember(params), ())
         zero, one = jnp.zeros((), jnp.int32), jnp.ones((), dtype)
@@ -293,7 +294,7 @@ def _init(layout: Placement, first: Callable[[Array], State], key: Array) -> Sta
 def _first(setting: Setting, num_clients: int, sent: PyTree, key: Array) -> State:
     model = setting.work.model
     params, batch_stats = model.init(jax.random.fold_in(key, _INIT))
-    first = First(params, batch_stats, head_of(model, params))
+    first = First(params, batch_stats, head_of(model, params), num_clients)
     return start_from(setting, num_clients, first, sent)
 
 

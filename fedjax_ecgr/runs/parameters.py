@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Union, Unpack, get_args, get_origin, get_typ
 
 from docstring_parser import parse
 
-from fedjax_ecgr.algorithms import COMMON_DEFAULTS, Common
+from fedjax_ecgr.algorithms import COMMON_DEFAULTS, Common, LocalCommon
 from fedjax_ecgr.check import InputError
 
 _NAMES = {
@@ -48,8 +48,9 @@ def parameters(factory: Callable[..., Any]) -> dict[str, Parameter]:
     types, texts = get_type_hints(factory), descriptions(factory)
     found: dict[str, Parameter] = {}
     for name, parameter in inspect.signature(factory).parameters.items():
-        if get_origin(types.get(name)) is Unpack and get_args(types[name]) == (Common,):
-            found |= _common()
+        options = get_args(types[name]) if get_origin(types.get(name)) is Unpack else ()
+        if options and options[0] in (Common, LocalCommon):
+            found |= _common(options[0])
         elif parameter.default is not parameter.empty:
             kind = _kind(types.get(name))
             if kind is not None:
@@ -97,11 +98,12 @@ def _is_number(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _common() -> dict[str, Parameter]:
+def _common(taken: Any) -> dict[str, Parameter]:
     texts = descriptions(Common)
     return {
         name: Parameter(name, float, default, texts[name])
         for name, default in COMMON_DEFAULTS.items()
+        if name in taken.__annotations__
     }
 
 

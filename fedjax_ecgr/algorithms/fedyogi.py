@@ -1,0 +1,60 @@
+r"""FedYogi (Reddi et al., arXiv 2003.00295).
+
+FedAdam whose second moment moves by no more than the square of the averaged update
+$\Delta_t = \sum_i p_i u_i$, so that it falls slowly where updates have become small:
+
+$$m_t = \beta_1 m_{t-1} + (1 - \beta_1)\,\Delta_t, \qquad
+v_t = v_{t-1} - (1 - \beta_2)\,\Delta_t^2\,\mathrm{sign}(v_{t-1} - \Delta_t^2), \qquad
+w_{t+1} = w_t - \eta_s \frac{m_t}{\sqrt{v_t} + \tau},$$
+
+by coordinates, $m = 0$ and $v = \tau^2$ at first, without any correction of the bias.
+"""
+
+from typing import Unpack
+
+import jax.numpy as jnp
+
+from fedjax_ecgr.algorithms.adaptive import adaptive, check_numbers
+from fedjax_ecgr.algorithms.base import Algorithm, LocalCommon, algorithm
+from fedjax_ecgr.types import Array, Hyperparameters
+
+
+def fedyogi(
+    *,
+    server_learning_rate: float | Array = 0.01,
+    b1: float | Array = 0.9,
+    b2: float | Array = 0.99,
+    tau: float | Array = 1e-3,
+    **common: Unpack[LocalCommon],
+) -> Algorithm:
+    """Returns FedYogi, Yogi on the server.
+
+    Args:
+      server_learning_rate: η_s > 0, about how far every coordinate moves in a round.
+      b1: β_1 in [0, 1), how much of the mean is left in the next round.
+      b2: β_2 in [0, 1), 1 less the share of the squared update by which v moves.
+      tau: τ > 0, the adaptivity: small for steps of one size in all coordinates, large for steps
+        in proportion to the update; also the root of the first v.
+      **common: what every algorithm takes, see `fedjax_ecgr.algorithms.Common`; but for
+        the server's optimizer, which this is.
+
+    Raises:
+      InputError: for an unknown option or a number out of range.
+
+    Example:
+      >>> fedyogi(b2=0.9).hyperparameters["b2"]
+      0.9
+    """
+    own = {"b1": b1, "b2": b2, "tau": tau}
+    check_numbers(**own)
+    return algorithm(
+        "fedyogi",
+        {"server_learning_rate": server_learning_rate, **common},
+        own=own,
+        server_optimizer=adaptive(_second_moment),
+    )
+
+
+def _second_moment(v: Array, delta: Array, numbers: Hyperparameters) -> Array:
+    square = jnp.square(delta)
+    return v - (1 - numbers["b2"]) * square * jnp.sign(v - square)
