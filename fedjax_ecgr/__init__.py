@@ -1,6 +1,6 @@
 """Federated learning with ECGR, all clients simulated in parallel by one compiled JAX program."""
 
-from fedjax_ecgr import metrics, models
+from fedjax_ecgr import aggregators, attacks, metrics, models, samplers, systems, transforms
 from fedjax_ecgr.algorithms import Algorithm, fedavg, fednova, fedprox, scaffold
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data import datasets, partition
@@ -23,6 +23,8 @@ __all__ = [
     "Simulation",
     "Spec",
     "__version__",
+    "aggregators",
+    "attacks",
     "datasets",
     "ecgr",
     "fedavg",
@@ -34,8 +36,11 @@ __all__ = [
     "partition",
     "reaggregate",
     "run",
+    "samplers",
     "scaffold",
     "select",
     "simulate",
     "simulation",
+    "systems",
+    "transforms",
 ]

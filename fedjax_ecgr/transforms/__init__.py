@@ -1,1 +1,21 @@
 """Transforms: what a client does to its update before it sends it, one a file."""
+
+from collections.abc import Callable
+
+from fedjax_ecgr.transforms.base import Sending as Sending
+from fedjax_ecgr.transforms.base import Transform as Transform
+from fedjax_ecgr.transforms.base import from_optax as from_optax
+from fedjax_ecgr.transforms.clip import clip as clip
+from fedjax_ecgr.transforms.dp_fedavg import dp_fedavg as dp_fedavg
+from fedjax_ecgr.transforms.privacy import epsilon as epsilon
+from fedjax_ecgr.transforms.qsgd import qsgd as qsgd
+from fedjax_ecgr.transforms.random_k import random_k as random_k
+from fedjax_ecgr.transforms.top_k import top_k as top_k
+
+TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "clip": clip,
+    "dp_fedavg": dp_fedavg,
+    "qsgd": qsgd,
+    "random_k": random_k,
+    "top_k": top_k,
+}
