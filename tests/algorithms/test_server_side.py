@@ -151,7 +151,7 @@ def test_afl_ends_in_the_middle_however_unlike_sizes_are(x64):
 
 
 def test_afl_of_a_part_of_the_clients(x64):
-    """λ stays a mixture and rises for who was asked; w goes all the way with it if its λ is not 0."""
+    """λ stays a mixture, rises for who was asked; w goes all the way with it unless its λ is 0."""
     centres = [[-1.0], [0.0], [4.0]]
     built = simulation("afl", centres, (3, 3, 2), 1, mixture_learning_rate=2.0)
     one, key = jax.jit(built.round), jax.random.key(1)
