@@ -151,8 +151,9 @@ def test_afl_ends_in_the_middle_however_unlike_sizes_are(x64):
 
 
 def test_afl_of_a_part_of_the_clients(x64):
-    """λ stays a mixture, rises for who was asked, and w stays where all of them have λ = 0."""
-    built = simulation("afl", [[-1.0], [0.0], [4.0]], (3, 3, 2), 1, mixture_learning_rate=2.0)
+    """λ stays a mixture, rises for who was asked; w goes all the way with it unless its λ is 0."""
+    centres = [[-1.0], [0.0], [4.0]]
+    built = simulation("afl", centres, (3, 3, 2), 1, mixture_learning_rate=2.0)
     one, key = jax.jit(built.round), jax.random.key(1)
     state, stood = built.init(key), 0
     for _ in range(12):
@@ -162,10 +163,10 @@ def test_afl_of_a_part_of_the_clients(x64):
         np.testing.assert_allclose(after.sum(), 1, rtol=1e-12)
         assert (after >= 0).all()
         assert after[asked] >= mixture[asked]
-        if mixture[asked] == 0:
-            stood += 1
-            assert np.asarray(state.params["w"]) == w
-    assert stood > 0
+        stood += mixture[asked] == 0
+        step = RATE * (w - centres[asked]) if mixture[asked] > 0 else 0
+        np.testing.assert_allclose(state.params["w"], w - step, atol=1e-12)
+    assert 0 < stood < 12
 
 
 def test_fedacg_is_nesterov_where_clients_take_one_step(x64):
