@@ -1,35 +1,53 @@
 r"""Cohorts drawn evenly: every set of clients of the cohort's size is as likely as any other.
 
-Averaged by the clients' numbers of examples, as in FedAvg (McMahan et al., arXiv 1602.05629).
+Their updates are averaged by numbers of examples, $p_i \propto n_i$, as in FedAvg (McMahan et al.,
+arXiv 1602.05629), or evenly.
 """
 
 import jax
 import jax.numpy as jnp
 
+from fedjax_ecgr import check
 from fedjax_ecgr.samplers.base import Cohort, Population, Sampler
 from fedjax_ecgr.types import Array, Hyperparameters, PyTree
 
+WEIGHTINGS = {"size": "by numbers of examples", "even": "all alike"}
+"""How clients' updates are weighted."""
 
-def uniform() -> Sampler:
+
+def uniform(weighting: str = "size") -> Sampler:
     """Returns the sampler that draws clients evenly, without replacement.
+
+    Args:
+      weighting: of their updates: `size`, by numbers of examples, or `even`.
+
+    Raises:
+      InputError: for an unknown weighting.
 
     Example:
       >>> uniform().name
       'uniform'
     """
-    return Sampler("uniform", {}, _sample)
+    check.known("weighting", weighting, WEIGHTINGS)
+
+    def sample(
+        key: Array,
+        state: PyTree,
+        population: Population,
+        cohort_size: int,
+        hyperparameters: Hyperparameters,
+    ) -> Cohort:
+        del state, hyperparameters
+        clients = draw(key, population.sizes.shape[0], cohort_size)
+        return weighted(clients, population, weighting)
+
+    return Sampler("uniform", {}, sample)
 
 
-def _sample(
-    key: Array,
-    state: PyTree,
-    population: Population,
-    cohort_size: int,
-    hyperparameters: Hyperparameters,
-) -> Cohort:
-    del state, hyperparameters
-    clients = draw(key, population.sizes.shape[0], cohort_size)
-    return Cohort(clients, population.sizes[clients].astype(float))
+def weighted(clients: Array, population: Population, weighting: str) -> Cohort:
+    """Returns the cohort of the clients given, weighted by size or evenly."""
+    sizes = population.sizes[clients].astype(float)
+    return Cohort(clients, sizes if weighting == "size" else jnp.ones_like(sizes))
 
 
 def draw(key: Array, num_clients: int, cohort_size: int) -> Array:
