@@ -51,4 +51,4 @@ def test_the_guide_s_algorithm_is_short_and_has_an_oracle_that_agrees(monkeypatc
     monkeypatch.setitem(__import__("sys").modules, module.__name__, module)
     monkeypatch.setitem(contract.ALGORITHMS, "my_fedavgm", namespace["my_fedavgm"])
     for regulator, placement in (("ecgr", "vmap"), ("identity", "scan")):
-        contract.test_an_algorithm_is_its_plain_loop("my_fedavgm", regulator, placement, None)
+        contract.test_an_algorithm_is_its_plain_loop("my_fedavgm", regulator, placement)

@@ -26,10 +26,15 @@ from fedjax_ecgr.algorithms.fedadagrad import fedadagrad
 from fedjax_ecgr.algorithms.fedadam import fedadam
 from fedjax_ecgr.algorithms.fedavg import fedavg
 from fedjax_ecgr.algorithms.fedavgm import fedavgm
+from fedjax_ecgr.algorithms.feddyn import feddyn
 from fedjax_ecgr.algorithms.fedexp import fedexp
+from fedjax_ecgr.algorithms.fedlc import fedlc
 from fedjax_ecgr.algorithms.fednova import fednova
 from fedjax_ecgr.algorithms.fedprox import fedprox
+from fedjax_ecgr.algorithms.fedrs import fedrs
+from fedjax_ecgr.algorithms.fedsam import fedsam
 from fedjax_ecgr.algorithms.fedyogi import fedyogi
+from fedjax_ecgr.algorithms.moon import moon
 from fedjax_ecgr.algorithms.qfedavg import qfedavg
 from fedjax_ecgr.algorithms.scaffold import scaffold
 
@@ -38,6 +43,11 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "fedprox": fedprox,
     "fednova": fednova,
     "scaffold": scaffold,
+    "moon": moon,
+    "fedsam": fedsam,
+    "fedrs": fedrs,
+    "fedlc": fedlc,
+    "feddyn": feddyn,
     "fedavgm": fedavgm,
     "fedadam": fedadam,
     "fedyogi": fedyogi,
@@ -73,10 +83,15 @@ __all__ = [
     "fedadam",
     "fedavg",
     "fedavgm",
+    "feddyn",
     "fedexp",
+    "fedlc",
     "fednova",
     "fedprox",
+    "fedrs",
+    "fedsam",
     "fedyogi",
+    "moon",
     "qfedavg",
     "scaffold",
 ]

@@ -9,6 +9,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.flatten_util import ravel_pytree
 
 import fedjax_ecgr as fx
@@ -129,7 +130,16 @@ def assert_same(actual, wanted, tolerance, where):
         np.testing.assert_allclose(flat, wanted, rtol=0, atol=tolerance, err_msg=where)
 
 
-def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement, x64):
+@pytest.fixture
+def quick():
+    """Compiles faster and runs slower, which so few steps do not feel."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.usefixtures("quick", "x64")
+def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement):
     train, test = federation()
     built = fx.simulation(
         method(algorithm, regulator), model(), train, client_test=test, cohort_size=COHORT,
