@@ -21,6 +21,7 @@ from fedjax_ecgr.algorithms.base import (
     algorithm,
     counting_dtype,
 )
+from fedjax_ecgr.algorithms.ditto import ditto
 from fedjax_ecgr.algorithms.fedacg import fedacg
 from fedjax_ecgr.algorithms.fedadagrad import fedadagrad
 from fedjax_ecgr.algorithms.fedadam import fedadam
@@ -30,6 +31,8 @@ from fedjax_ecgr.algorithms.fedexp import fedexp
 from fedjax_ecgr.algorithms.fednova import fednova
 from fedjax_ecgr.algorithms.fedprox import fedprox
 from fedjax_ecgr.algorithms.fedyogi import fedyogi
+from fedjax_ecgr.algorithms.fine_tuned import fine_tuned
+from fedjax_ecgr.algorithms.local_only import local_only
 from fedjax_ecgr.algorithms.qfedavg import qfedavg
 from fedjax_ecgr.algorithms.scaffold import scaffold
 
@@ -47,6 +50,9 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "afl": afl,
     "fedacg": fedacg,
     "adafedprox": adafedprox,
+    "local_only": local_only,
+    "fine_tuned": fine_tuned,
+    "ditto": ditto,
 }
 
 __all__ = [
@@ -77,6 +83,7 @@ __all__ = [
     "fednova",
     "fedprox",
     "fedyogi",
+    "local_only",
     "qfedavg",
     "scaffold",
 ]
