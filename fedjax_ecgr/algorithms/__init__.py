@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fedjax_ecgr.algorithms.adafedprox import adafedprox
 from fedjax_ecgr.algorithms.afl import afl
+from fedjax_ecgr.algorithms.apfl import apfl
 from fedjax_ecgr.algorithms.base import (
     COMMON_DEFAULTS,
     Algorithm,
@@ -53,6 +54,7 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "local_only": local_only,
     "fine_tuned": fine_tuned,
     "ditto": ditto,
+    "apfl": apfl,
 }
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "adafedprox",
     "afl",
     "algorithm",
+    "apfl",
     "counting_dtype",
     "fedacg",
     "fedadagrad",
