@@ -34,6 +34,7 @@ from fedjax_ecgr.algorithms.fedprox import fedprox
 from fedjax_ecgr.algorithms.fedyogi import fedyogi
 from fedjax_ecgr.algorithms.fine_tuned import fine_tuned
 from fedjax_ecgr.algorithms.local_only import local_only
+from fedjax_ecgr.algorithms.pfedme import pfedme
 from fedjax_ecgr.algorithms.qfedavg import qfedavg
 from fedjax_ecgr.algorithms.scaffold import scaffold
 
@@ -55,6 +56,7 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "fine_tuned": fine_tuned,
     "ditto": ditto,
     "apfl": apfl,
+    "pfedme": pfedme,
 }
 
 __all__ = [
@@ -87,6 +89,7 @@ __all__ = [
     "fedprox",
     "fedyogi",
     "local_only",
+    "pfedme",
     "qfedavg",
     "scaffold",
 ]
