@@ -34,6 +34,7 @@ from fedjax_ecgr.algorithms.fedprox import fedprox
 from fedjax_ecgr.algorithms.fedyogi import fedyogi
 from fedjax_ecgr.algorithms.fine_tuned import fine_tuned
 from fedjax_ecgr.algorithms.local_only import local_only
+from fedjax_ecgr.algorithms.perfedavg import perfedavg
 from fedjax_ecgr.algorithms.pfedme import pfedme
 from fedjax_ecgr.algorithms.qfedavg import qfedavg
 from fedjax_ecgr.algorithms.scaffold import scaffold
@@ -57,6 +58,7 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "ditto": ditto,
     "apfl": apfl,
     "pfedme": pfedme,
+    "perfedavg": perfedavg,
 }
 
 __all__ = [
@@ -89,6 +91,7 @@ __all__ = [
     "fedprox",
     "fedyogi",
     "local_only",
+    "perfedavg",
     "pfedme",
     "qfedavg",
     "scaffold",
