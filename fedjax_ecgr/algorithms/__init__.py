@@ -30,6 +30,7 @@ from fedjax_ecgr.algorithms.fedavg import fedavg
 from fedjax_ecgr.algorithms.fedavgm import fedavgm
 from fedjax_ecgr.algorithms.fedexp import fedexp
 from fedjax_ecgr.algorithms.fednova import fednova
+from fedjax_ecgr.algorithms.fedper import fedper
 from fedjax_ecgr.algorithms.fedprox import fedprox
 from fedjax_ecgr.algorithms.fedyogi import fedyogi
 from fedjax_ecgr.algorithms.fine_tuned import fine_tuned
@@ -59,6 +60,7 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "apfl": apfl,
     "pfedme": pfedme,
     "perfedavg": perfedavg,
+    "fedper": fedper,
 }
 
 __all__ = [
@@ -88,6 +90,7 @@ __all__ = [
     "fedavgm",
     "fedexp",
     "fednova",
+    "fedper",
     "fedprox",
     "fedyogi",
     "local_only",
