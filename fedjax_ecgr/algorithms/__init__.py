@@ -32,6 +32,7 @@ from fedjax_ecgr.algorithms.fedexp import fedexp
 from fedjax_ecgr.algorithms.fednova import fednova
 from fedjax_ecgr.algorithms.fedper import fedper
 from fedjax_ecgr.algorithms.fedprox import fedprox
+from fedjax_ecgr.algorithms.fedrep import fedrep
 from fedjax_ecgr.algorithms.fedyogi import fedyogi
 from fedjax_ecgr.algorithms.fine_tuned import fine_tuned
 from fedjax_ecgr.algorithms.local_only import local_only
@@ -61,6 +62,7 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "pfedme": pfedme,
     "perfedavg": perfedavg,
     "fedper": fedper,
+    "fedrep": fedrep,
 }
 
 __all__ = [
@@ -92,6 +94,7 @@ __all__ = [
     "fednova",
     "fedper",
     "fedprox",
+    "fedrep",
     "fedyogi",
     "local_only",
     "perfedavg",
