@@ -35,6 +35,7 @@ from fedjax_ecgr.algorithms.fedprox import fedprox
 from fedjax_ecgr.algorithms.fedrep import fedrep
 from fedjax_ecgr.algorithms.fedyogi import fedyogi
 from fedjax_ecgr.algorithms.fine_tuned import fine_tuned
+from fedjax_ecgr.algorithms.lg_fedavg import lg_fedavg
 from fedjax_ecgr.algorithms.local_only import local_only
 from fedjax_ecgr.algorithms.perfedavg import perfedavg
 from fedjax_ecgr.algorithms.pfedme import pfedme
@@ -63,6 +64,7 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "perfedavg": perfedavg,
     "fedper": fedper,
     "fedrep": fedrep,
+    "lg_fedavg": lg_fedavg,
 }
 
 __all__ = [
@@ -96,6 +98,7 @@ __all__ = [
     "fedprox",
     "fedrep",
     "fedyogi",
+    "lg_fedavg",
     "local_only",
     "perfedavg",
     "pfedme",
