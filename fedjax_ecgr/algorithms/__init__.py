@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fedjax_ecgr.algorithms.adafedprox import adafedprox
 from fedjax_ecgr.algorithms.afl import afl
+from fedjax_ecgr.algorithms.apfl import apfl
 from fedjax_ecgr.algorithms.base import (
     COMMON_DEFAULTS,
     Algorithm,
@@ -21,6 +22,7 @@ from fedjax_ecgr.algorithms.base import (
     algorithm,
     counting_dtype,
 )
+from fedjax_ecgr.algorithms.ditto import ditto
 from fedjax_ecgr.algorithms.fedacg import fedacg
 from fedjax_ecgr.algorithms.fedadagrad import fedadagrad
 from fedjax_ecgr.algorithms.fedadam import fedadam
@@ -30,11 +32,18 @@ from fedjax_ecgr.algorithms.feddyn import feddyn
 from fedjax_ecgr.algorithms.fedexp import fedexp
 from fedjax_ecgr.algorithms.fedlc import fedlc
 from fedjax_ecgr.algorithms.fednova import fednova
+from fedjax_ecgr.algorithms.fedper import fedper
 from fedjax_ecgr.algorithms.fedprox import fedprox
+from fedjax_ecgr.algorithms.fedrep import fedrep
 from fedjax_ecgr.algorithms.fedrs import fedrs
 from fedjax_ecgr.algorithms.fedsam import fedsam
 from fedjax_ecgr.algorithms.fedyogi import fedyogi
+from fedjax_ecgr.algorithms.fine_tuned import fine_tuned
+from fedjax_ecgr.algorithms.lg_fedavg import lg_fedavg
+from fedjax_ecgr.algorithms.local_only import local_only
 from fedjax_ecgr.algorithms.moon import moon
+from fedjax_ecgr.algorithms.perfedavg import perfedavg
+from fedjax_ecgr.algorithms.pfedme import pfedme
 from fedjax_ecgr.algorithms.qfedavg import qfedavg
 from fedjax_ecgr.algorithms.scaffold import scaffold
 
@@ -57,6 +66,15 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "afl": afl,
     "fedacg": fedacg,
     "adafedprox": adafedprox,
+    "local_only": local_only,
+    "fine_tuned": fine_tuned,
+    "ditto": ditto,
+    "apfl": apfl,
+    "pfedme": pfedme,
+    "perfedavg": perfedavg,
+    "fedper": fedper,
+    "fedrep": fedrep,
+    "lg_fedavg": lg_fedavg,
 }
 
 __all__ = [
@@ -77,6 +95,7 @@ __all__ = [
     "adafedprox",
     "afl",
     "algorithm",
+    "apfl",
     "counting_dtype",
     "fedacg",
     "fedadagrad",
@@ -87,11 +106,17 @@ __all__ = [
     "fedexp",
     "fedlc",
     "fednova",
+    "fedper",
     "fedprox",
+    "fedrep",
     "fedrs",
     "fedsam",
     "fedyogi",
+    "lg_fedavg",
+    "local_only",
     "moon",
+    "perfedavg",
+    "pfedme",
     "qfedavg",
     "scaffold",
 ]

@@ -229,7 +229,8 @@ class Outcome(NamedTuple):
       upload: what it sends.
       state: its next state.
       trained: the training that the report is about.
-      batch_stats: the statistics it sends; those of `trained` by default.
+      batch_stats: the statistics it sends; those of `trained` by default, `()` for none: the global
+        ones stay as they are then.
     """
 
     upload: Upload
@@ -281,6 +282,7 @@ class Algorithm(NamedTuple):
       init_server: `First -> server state`.
       init_client: `First -> state of one client`; `()` for an algorithm that keeps none.
       broadcast: `server state -> what each client of the cohort receives besides the parameters`.
+      download: `First -> what of the parameters a client receives`, by which bytes are counted.
       client: `(client, local) -> Outcome`.
       server: `(server, upload) -> (direction, server state)`; the direction is like the parameters.
       personal: `(client, local) -> (params, batch_stats)`, the model that a client is judged by;
@@ -299,6 +301,7 @@ class Algorithm(NamedTuple):
     init_server: Callable[[First], PyTree]
     init_client: Callable[[First], PyTree]
     broadcast: Callable[[PyTree], PyTree]
+    download: Callable[[First], PyTree]
     client: Callable[[Client, Local], Outcome]
     server: Callable[[Server, Upload], tuple[PyTree, PyTree]]
     personal: Callable[[Client, Local], tuple[PyTree, PyTree]] | None
@@ -380,6 +383,7 @@ def algorithm(
     init_server: Callable[[First], PyTree] | None = None,
     init_client: Callable[[First], PyTree] | None = None,
     broadcast: Callable[[PyTree], PyTree] | None = None,
+    download: Callable[[First], PyTree] | None = None,
     client: Callable[[Client, Local], Outcome] | None = None,
     server: Callable[[Server, Upload], tuple[PyTree, PyTree]] | None = None,
     server_optimizer: ServerOptimizer | None = None,
@@ -395,6 +399,7 @@ def algorithm(
       init_server: see `Algorithm`, as are all that follow.
       init_client: by default `()`.
       broadcast: by default nothing.
+      download: by default all of them.
       client: by default trains once and uploads the regulated update.
       server: by default the direction is the averaged update.
       server_optimizer: by default SGD with the server learning rate.
@@ -430,6 +435,7 @@ def algorithm(
         init_server=init_server or _nothing,
         init_client=init_client or _nothing,
         broadcast=broadcast or _nothing,
+        download=download or (lambda first: first.params),
         client=client or _train_and_send,
         server=server or (lambda server, upload: (upload.update, server.state)),
         personal=personal,

@@ -174,6 +174,7 @@ def evaluate_clients(
     """
     work, dtype = setting.work, jnp.result_type(*jax.tree.leaves(state.params))
     numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
+    data, test = jax.tree.map(jnp.asarray, (data, test))
     round_key = jax.random.fold_in(jax.random.fold_in(key, state.round), _STREAM)
     start = starting_point(setting, state, round_key, numbers)
     personal = work.algorithm.personal

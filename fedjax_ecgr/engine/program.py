@@ -260,7 +260,8 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
         )
         done = algorithm.client(client, local)
         batch_stats = done.trained.batch_stats if done.batch_stats is None else done.batch_stats
-        return done._replace(batch_stats=batch_stats, state=(params, local.received))
+        received = (algorithm.download(first), local.received)
+        return done._replace(batch_stats=batch_stats, state=received)
 
     numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers_of(setting))
     key = jax.eval_shape(jax.random.key, 0)

@@ -231,10 +231,12 @@ def run_round(
     )
     upload = Upload(update, sums.weighted, sums.uniform, kept.each)
     params, algorithm_state, optimizer = _step(setting, server, upload, state.server.optimizer)
-    # a cohort without any example leaves the statistics as they were
-    batch_stats = jax.tree.map(
-        lambda new, old: jnp.where(present.any(), new, old), sums.batch_stats, state.batch_stats
-    )
+    batch_stats = state.batch_stats
+    if jax.tree.leaves(sums.batch_stats):
+        # a cohort without any example leaves the statistics as they were
+        batch_stats = jax.tree.map(
+            lambda new, old: jnp.where(present.any(), new, old), sums.batch_stats, batch_stats
+        )
     sampler = setting.sampler.update(
         state.server.sampler,
         Heard(asked.cohort, present, kept.report.loss, numbers.get("sampler", {})),

@@ -4,7 +4,7 @@
 crossed; `pytest tests/algorithms --all-placements` does.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,10 @@ from jax.flatten_util import ravel_pytree
 import fedjax_ecgr as fx
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.data import from_owners
+from fedjax_ecgr.engine.client import Slot, at_client
 from fedjax_ecgr.engine.evaluation import evaluate_clients
+from fedjax_ecgr.engine.local_steps import Extent
+from fedjax_ecgr.engine.round import starting_point
 from fedjax_ecgr.regulators import REGULATORS
 from tests.plain import federation as plain
 
@@ -138,6 +141,25 @@ def quick():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+def personal_models(built, data, state, key):
+    """The parameters that each client is judged by: [clients, P]."""
+    setting = built.setting
+    work, numbers = setting.work, jax.tree.map(jnp.asarray, built.hyperparameters)
+    late = jax.random.fold_in(jax.random.fold_in(key, state.round), np.uint32(2**32 - 10))
+    start = starting_point(setting, state, late, numbers)
+    data = jax.tree.map(jnp.asarray, data)
+
+    def one(client):
+        size = data.sizes[client]
+        slot = Slot(client, Extent(work.num_steps(size), size), jnp.ones(()), ())
+        memories = jax.tree.map(lambda x: x[client], state.clients)
+        impl = jax.random.key_impl(key)
+        model, local, _ = at_client(work, start, memories, data, slot, None, impl)
+        return ravel_pytree(work.algorithm.personal(model, local)[0])[0]
+
+    return jax.jit(partial(jax.lax.map, one))(jnp.arange(len(SIZES), dtype=jnp.int32))
+
+
 @pytest.mark.usefixtures("quick", "x64")
 def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement):
     train, test = federation()
@@ -162,6 +184,8 @@ def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement):
         )
         for accuracy, one in zip(accuracies, wanted.accuracies, strict=True):
             assert one is None or abs(accuracy - one) < 1e-9
+        models = personal_models(built, train, state, key)
+        np.testing.assert_allclose(models, wanted.models, rtol=0, atol=tolerance)
     moved = np.asarray(ravel_pytree(first_parameters())[0]) - wanted.w
     assert np.abs(moved).max() > 1e-3 or algorithm == "local_only"
     assert np.isfinite(infos.train_loss).all()

@@ -40,12 +40,13 @@ class World(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Where local training ended: w_τ, the update, τ, the mean loss over its examples."""
+    """Where local training ended: w_τ, the update, τ, the mean loss, the deltas [τ, P]."""
 
     params: np.ndarray
     update: np.ndarray
     num_steps: int
     loss: float
+    deltas: np.ndarray
 
 
 def cross_entropy(outputs, labels):
@@ -111,8 +112,9 @@ class Client:
                 stepped = correct(stepped)
             deltas.append(w - stepped)
             w = stepped
-        update = self.regulate(np.array(deltas)) if regulate and deltas else first - w
-        return Trained(w, update, len(deltas), float(np.mean(losses)) if losses else 0.0)
+        moved = np.array(deltas).reshape(-1, len(w))
+        update = self.regulate(moved) if regulate and deltas else first - w
+        return Trained(w, update, len(deltas), float(np.mean(losses)) if losses else 0.0, moved)
 
     def regulate(self, deltas):
         """What the regulator makes of [τ, P] deltas."""
@@ -127,6 +129,7 @@ class Result(NamedTuple):
     own: list
     cohorts: list
     accuracies: list
+    models: list
 
 
 _FEDAVG = {
@@ -196,7 +199,7 @@ def run(world, name, numbers, regulator, regulator_numbers, w, key, rounds, coho
         }
         after, state = method.server(w, state, upload, numbers, chosen)
         before, w = w, after
-    accuracies = []
+    accuracies, models = [], []
     for i, rows in enumerate(world.tests):
         late = jax.random.fold_in(jax.random.fold_in(key, rounds), np.uint32(2**32 - 10))
         c = Client(
@@ -204,10 +207,11 @@ def run(world, name, numbers, regulator, regulator_numbers, w, key, rounds, coho
             before - w, regulate,
         )  # fmt: skip
         judged = method.personal(c, w, method.broadcast(state), owns[i])
+        models.append(judged)
         outputs = world.outputs(jnp.asarray(judged), jnp.asarray(world.inputs[rows]))
         hits = np.asarray(outputs).argmax(axis=1) == world.labels[rows]
         accuracies.append(float(hits.mean()) if len(rows) else None)
-    return Result(w, state, owns, cohorts, accuracies)
+    return Result(w, state, owns, cohorts, accuracies, models)
 
 
 def _summed(weights, uploads, name):
