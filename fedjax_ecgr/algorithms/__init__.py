@@ -28,9 +28,12 @@ from fedjax_ecgr.algorithms.fedadagrad import fedadagrad
 from fedjax_ecgr.algorithms.fedadam import fedadam
 from fedjax_ecgr.algorithms.fedavg import fedavg
 from fedjax_ecgr.algorithms.fedavgm import fedavgm
+from fedjax_ecgr.algorithms.fedbn import fedbn
+from fedjax_ecgr.algorithms.feddc import feddc
 from fedjax_ecgr.algorithms.feddyn import feddyn
 from fedjax_ecgr.algorithms.fedexp import fedexp
 from fedjax_ecgr.algorithms.fedlc import fedlc
+from fedjax_ecgr.algorithms.fedlesam import fedlesam
 from fedjax_ecgr.algorithms.fednova import fednova
 from fedjax_ecgr.algorithms.fedper import fedper
 from fedjax_ecgr.algorithms.fedprox import fedprox
@@ -41,6 +44,8 @@ from fedjax_ecgr.algorithms.fedyogi import fedyogi
 from fedjax_ecgr.algorithms.fine_tuned import fine_tuned
 from fedjax_ecgr.algorithms.lg_fedavg import lg_fedavg
 from fedjax_ecgr.algorithms.local_only import local_only
+from fedjax_ecgr.algorithms.mime import mime
+from fedjax_ecgr.algorithms.mimelite import mimelite
 from fedjax_ecgr.algorithms.moon import moon
 from fedjax_ecgr.algorithms.perfedavg import perfedavg
 from fedjax_ecgr.algorithms.pfedme import pfedme
@@ -52,6 +57,11 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "fedprox": fedprox,
     "fednova": fednova,
     "scaffold": scaffold,
+    "fedbn": fedbn,
+    "fedlesam": fedlesam,
+    "feddc": feddc,
+    "mimelite": mimelite,
+    "mime": mime,
     "moon": moon,
     "fedsam": fedsam,
     "fedrs": fedrs,
@@ -102,9 +112,12 @@ __all__ = [
     "fedadam",
     "fedavg",
     "fedavgm",
+    "fedbn",
+    "feddc",
     "feddyn",
     "fedexp",
     "fedlc",
+    "fedlesam",
     "fednova",
     "fedper",
     "fedprox",
@@ -114,6 +127,8 @@ __all__ = [
     "fedyogi",
     "lg_fedavg",
     "local_only",
+    "mime",
+    "mimelite",
     "moon",
     "perfedavg",
     "pfedme",

@@ -194,6 +194,7 @@ class Local(NamedTuple):
         needs it.
       learning_rate: η_t, scalar.
       hyperparameters: the algorithm's numbers.
+      gathered: the average over the cohort of what `Algorithm.gather` made; `()` without it.
     """
 
     params: PyTree
@@ -202,6 +203,7 @@ class Local(NamedTuple):
     direction: PyTree
     learning_rate: Array
     hyperparameters: Hyperparameters
+    gathered: PyTree = ()
 
 
 class Upload(NamedTuple):
@@ -283,6 +285,9 @@ class Algorithm(NamedTuple):
       init_client: `First -> state of one client`; `()` for an algorithm that keeps none.
       broadcast: `server state -> what each client of the cohort receives besides the parameters`.
       download: `First -> what of the parameters a client receives`, by which bytes are counted.
+      gather: `(client, local) -> pytree`, what each client of the cohort sends before anybody
+        trains; its average, with weights p_i, is in `Local.gathered` then. None for nothing: it is
+        a second exchange of messages in the round.
       client: `(client, local) -> Outcome`.
       server: `(server, upload) -> (direction, server state)`; the direction is like the parameters.
       personal: `(client, local) -> (params, batch_stats)`, the model that a client is judged by;
@@ -302,6 +307,7 @@ class Algorithm(NamedTuple):
     init_client: Callable[[First], PyTree]
     broadcast: Callable[[PyTree], PyTree]
     download: Callable[[First], PyTree]
+    gather: Callable[[Client, Local], PyTree] | None
     client: Callable[[Client, Local], Outcome]
     server: Callable[[Server, Upload], tuple[PyTree, PyTree]]
     personal: Callable[[Client, Local], tuple[PyTree, PyTree]] | None
@@ -384,6 +390,7 @@ def algorithm(
     init_client: Callable[[First], PyTree] | None = None,
     broadcast: Callable[[PyTree], PyTree] | None = None,
     download: Callable[[First], PyTree] | None = None,
+    gather: Callable[[Client, Local], PyTree] | None = None,
     client: Callable[[Client, Local], Outcome] | None = None,
     server: Callable[[Server, Upload], tuple[PyTree, PyTree]] | None = None,
     server_optimizer: ServerOptimizer | None = None,
@@ -400,6 +407,7 @@ def algorithm(
       init_client: by default `()`.
       broadcast: by default nothing.
       download: by default all of them.
+      gather: by default nothing.
       client: by default trains once and uploads the regulated update.
       server: by default the direction is the averaged update.
       server_optimizer: by default SGD with the server learning rate.
@@ -436,6 +444,7 @@ def algorithm(
         init_client=init_client or _nothing,
         broadcast=broadcast or _nothing,
         download=download or (lambda first: first.params),
+        gather=gather,
         client=client or _train_and_send,
         server=server or (lambda server, upload: (upload.update, server.state)),
         personal=personal,

@@ -163,7 +163,7 @@ def take_part(
 
 
 def _none_without_steps(taken: Array, upload: Upload) -> Upload:
-    """Returns the upload, all zero of a client that took no step; its update is so already."""
+    """Returns the upload, zero of a client that took no step; its update has no weight."""
     rest = upload._replace(update=())
     rest = where(taken, rest, jax.tree.map(jnp.zeros_like, rest))
     return rest._replace(update=upload.update)

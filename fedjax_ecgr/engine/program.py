@@ -258,10 +258,12 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
         client, local, _ = at_client(
             setting.work, start, memories, data, slot, None, jax.random.key_impl(key)
         )
-        done = algorithm.client(client, local)
+        gathered = () if algorithm.gather is None else algorithm.gather(client, local)
+        done = algorithm.client(client, local._replace(gathered=gathered))
         batch_stats = done.trained.batch_stats if done.batch_stats is None else done.batch_stats
-        received = (algorithm.download(first), local.received)
-        return done._replace(batch_stats=batch_stats, state=received)
+        received = (algorithm.download(first), local.received, gathered)
+        upload = done.upload._replace(each=(done.upload.each, gathered))
+        return done._replace(upload=upload, batch_stats=batch_stats, state=received)
 
     numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers_of(setting))
     key = jax.eval_shape(jax.random.key, 0)

@@ -19,6 +19,7 @@ from fedjax_ecgr.engine.client import (
     Slot,
     Start,
     all_finite,
+    at_client,
     squared_norm,
     take_part,
 )
@@ -216,7 +217,11 @@ def run_round(
         largest_weight=asked.slots.weight.max(),
         participants=jnp.sum(present, dtype=dtype),
     )
-    sums, kept = _train(setting, data, state, start, asked, jax.random.key_impl(key))
+    key_impl = jax.random.key_impl(key)
+    if setting.work.algorithm.gather is not None:
+        gathered = _gather(setting, data, state, start, asked, key_impl)
+        start = start._replace(local=start.local._replace(gathered=gathered))
+    sums, kept = _train(setting, data, state, start, asked, key_impl)
     update, mean_update, aggregator = _aggregate(
         setting, state, start, asked, sums, kept, round_key
     )
@@ -348,6 +353,29 @@ def _losses(
         )
 
     return jax.lax.map(one, clients)
+
+
+def _gather(
+    setting: Setting,
+    data: FederatedDataset,
+    state: State,
+    start: Start,
+    asked: _Asked,
+    key_impl: Any,
+) -> PyTree:
+    """Returns the cohort's average of what its clients send before they train."""
+    gather = setting.work.algorithm.gather
+    assert gather is not None
+
+    def client(context: PyTree, slot: Slot, longest: Extent | None) -> tuple[PyTree, tuple[()]]:
+        start, memories, data = context
+        own = jax.tree.map(lambda x: x[slot.client], memories)
+        seen, local, _ = at_client(setting.work, start, own, data, slot, longest, key_impl)
+        sent = gather(seen, local)
+        return jax.tree.map(lambda x: jnp.where(slot.weight > 0, slot.weight * x, 0), sent), ()
+
+    context = (start, state.clients, data)
+    return map_reduce(client, setting.placement, context, asked.slots, lambda s: s.extent)[0]
 
 
 def _train(

@@ -10,6 +10,7 @@ An algorithm's file holds what differs from FedAvg of
     init_server(w, num_clients) -> state        init_client(w) -> own state
     broadcast(state) -> received                client(c, w, received, own) -> (upload, own)
     server(w, state, upload, numbers, cohort) -> (w, state)
+    gather(c, w, received, own) -> what is averaged before; `received` is (received, that) then
     personal(c, w, received, own) -> the parameters that client c is judged by
 
 over flat vectors, with `c` a `federation.Client`. An upload is a dict: `update` and `weighted`

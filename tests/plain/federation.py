@@ -136,6 +136,7 @@ _FEDAVG = {
     "init_server": lambda w, num_clients: None,
     "init_client": lambda w: None,
     "broadcast": lambda state: state,
+    "gather": None,
     "client": lambda c, w, received, own: ({"update": c.train().update}, own),
     "server": lambda w, state, upload, numbers, cohort: (
         w - numbers["server_learning_rate"] * upload["update"],
@@ -186,11 +187,13 @@ def run(world, name, numbers, regulator, regulator_numbers, w, key, rounds, coho
         chosen = cohort(jax.random.fold_in(key, t), num_clients, cohort_size)
         cohorts.append(chosen)
         sizes = {i: len(world.rows[i]) for i in chosen}
-        received, uploads = method.broadcast(state), {}
-        for i in [i for i in chosen if sizes[i]]:
-            c = at(i, t, sizes[i] / sum(sizes.values()), key)
+        total, received, uploads = sum(sizes.values()), method.broadcast(state), {}
+        present = {i: at(i, t, sizes[i] / total, key) for i in chosen if sizes[i]}
+        if method.gather is not None:
+            sent = {i: method.gather(c, w, received, owns[i]) for i, c in present.items()}
+            received = (received, sum(sizes[i] / total * x for i, x in sent.items()))
+        for i, c in present.items():
             uploads[i], owns[i] = method.client(c, w, received, owns[i])
-        total = sum(sizes.values())
         upload = {
             "update": sum(sizes[i] / total * u["update"] for i, u in uploads.items()),
             "weighted": _summed({i: sizes[i] / total for i in uploads}, uploads, "weighted"),

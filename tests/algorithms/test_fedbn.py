@@ -1,0 +1,98 @@
+"""FedBN on a model with batch normalisation, against each client's own steps by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import fedjax_ecgr as fx
+from fedjax_ecgr.data import from_owners
+
+SIZES = [4, 6, 0]
+
+
+def federation():
+    rng = np.random.default_rng(0)
+    owners = np.repeat(np.arange(3), SIZES)
+    inputs = rng.normal(size=(10, 4, 4, 1)) + owners[:, None, None, None]
+    labels = rng.integers(0, 3, 10).astype(np.int32)
+    examples = fx.Examples(inputs, labels, np.array(0.0), np.array(1.0))
+    return from_owners(examples, owners, 3)
+
+
+def model():
+    built = fx.models.bncnn(fx.Spec((4, 4, 1), 3), blocks=((2,),), hidden=())
+
+    def init(key):
+        return jax.tree.map(lambda x: x.astype(float), built.init(key))
+
+    return built._replace(init=init)
+
+
+def test_normalisation_stays_with_the_client(x64):
+    """Full batches without shuffle, no momentum: each client's round is one known step."""
+    net, data = model(), federation()
+    built = fx.simulation(
+        fx.algorithms.ALGORITHMS["fedbn"](learning_rate=0.1, momentum=0.0), net, data,
+        client_test=data, batch_size=6, shuffle=False,
+    )  # fmt: skip
+    key = jax.random.key(1)
+    state = built.init(key)
+    params, stats = (jax.device_get(x) for x in (state.params, state.batch_stats))
+    owns = [(params["bn1"], stats) for _ in range(3)]
+
+    def loss(params, stats, rows):
+        outputs, stats = net.apply(
+            params, stats, jnp.asarray(data.examples.inputs[rows]),
+            mask=jnp.ones(len(rows), bool), train=True, key=key,
+        )  # fmt: skip
+        labels = data.examples.labels[rows]
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean(), stats
+
+    for _ in range(2):
+        ends = {}
+        for client in (0, 1):
+            norm, own_stats = owns[client]
+            rows = data.indices[client][: SIZES[client]]
+            start = {**params, "bn1": norm}
+            gradient, own_stats = jax.grad(loss, has_aux=True)(start, own_stats, rows)
+            ends[client] = jax.tree.map(lambda w, g: w - 0.1 * g, start, gradient)
+            owns[client] = (ends[client]["bn1"], own_stats)
+        mean = jax.tree.map(lambda a, b: 0.4 * a + 0.6 * b, ends[0], ends[1])
+        params = {**mean, "bn1": params["bn1"]}
+    state, _ = built.block(state, key, built.hyperparameters, 2, 2)
+    for name in params:
+        for a, b in zip(
+            jax.tree.leaves(state.params[name]), jax.tree.leaves(params[name]), strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-12, err_msg=name)
+    for a, b in zip(jax.tree.leaves(state.batch_stats), jax.tree.leaves(stats), strict=True):
+        np.testing.assert_array_equal(a, b)
+    own = state.clients.algorithm
+    for client in (0, 1, 2):
+        norm, own_stats = owns[client]
+        np.testing.assert_allclose(own["params"]["bn1"]["scale"][client], norm["scale"], atol=1e-12)
+        np.testing.assert_allclose(
+            own["batch_stats"]["bn1"]["mean"][client], own_stats["bn1"]["mean"], atol=1e-12
+        )
+    evaluation = built.evaluate(state, key)
+    hits = []
+    for client in (0, 1):
+        rows = data.indices[client][: SIZES[client]]
+        norm, own_stats = owns[client]
+        outputs, _ = net.apply(
+            {**params, "bn1": norm}, own_stats, jnp.asarray(data.examples.inputs[rows]),
+            mask=jnp.ones(len(rows), bool), train=False, key=key,
+        )  # fmt: skip
+        hits.append(np.mean(np.asarray(outputs).argmax(axis=1) == data.examples.labels[rows]))
+    np.testing.assert_allclose(evaluation.clients.mean, np.mean(hits))
+
+
+def test_normalisation_is_not_sent():
+    net, data = fx.models.bncnn(fx.Spec((4, 4, 1), 3), blocks=((2,),), hidden=()), federation()
+    setting = [
+        fx.simulation(fx.algorithms.ALGORITHMS[name](), net, data).setting
+        for name in ("fedavg", "fedbn")
+    ]
+    # scale, bias, mean and variance of two channels
+    assert setting[0].bytes_up - setting[1].bytes_up == 4 * 2 * 4

@@ -1,0 +1,1 @@
+"""FedBN of a model without normalisation is FedAvg; one with it is in `test_fedbn.py`."""
