@@ -1,137 +1,56 @@
-"""Federated algorithms, one a file."""
+"""Federated algorithms, one a file. To list another one is to import it here."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from fedjax_ecgr.algorithms.adafedprox import adafedprox
-from fedjax_ecgr.algorithms.afl import afl
-from fedjax_ecgr.algorithms.apfl import apfl
-from fedjax_ecgr.algorithms.base import (
-    COMMON_DEFAULTS,
-    Algorithm,
-    Batch,
-    Client,
-    Common,
-    First,
-    Local,
-    LocalCommon,
-    Outcome,
-    Seen,
-    Server,
-    Trained,
-    Upload,
-    algorithm,
-    counting_dtype,
-)
-from fedjax_ecgr.algorithms.ditto import ditto
-from fedjax_ecgr.algorithms.fedacg import fedacg
-from fedjax_ecgr.algorithms.fedadagrad import fedadagrad
-from fedjax_ecgr.algorithms.fedadam import fedadam
-from fedjax_ecgr.algorithms.fedavg import fedavg
-from fedjax_ecgr.algorithms.fedavgm import fedavgm
-from fedjax_ecgr.algorithms.fedbn import fedbn
-from fedjax_ecgr.algorithms.feddc import feddc
-from fedjax_ecgr.algorithms.feddyn import feddyn
-from fedjax_ecgr.algorithms.fedexp import fedexp
-from fedjax_ecgr.algorithms.fedlc import fedlc
-from fedjax_ecgr.algorithms.fedlesam import fedlesam
-from fedjax_ecgr.algorithms.fednova import fednova
-from fedjax_ecgr.algorithms.fedper import fedper
-from fedjax_ecgr.algorithms.fedprox import fedprox
-from fedjax_ecgr.algorithms.fedrep import fedrep
-from fedjax_ecgr.algorithms.fedrs import fedrs
-from fedjax_ecgr.algorithms.fedsam import fedsam
-from fedjax_ecgr.algorithms.fedyogi import fedyogi
-from fedjax_ecgr.algorithms.fine_tuned import fine_tuned
-from fedjax_ecgr.algorithms.lg_fedavg import lg_fedavg
-from fedjax_ecgr.algorithms.local_only import local_only
-from fedjax_ecgr.algorithms.mime import mime
-from fedjax_ecgr.algorithms.mimelite import mimelite
-from fedjax_ecgr.algorithms.moon import moon
-from fedjax_ecgr.algorithms.perfedavg import perfedavg
-from fedjax_ecgr.algorithms.pfedme import pfedme
-from fedjax_ecgr.algorithms.qfedavg import qfedavg
-from fedjax_ecgr.algorithms.scaffold import scaffold
+from fedjax_ecgr.algorithms.adafedprox import adafedprox as adafedprox
+from fedjax_ecgr.algorithms.afl import afl as afl
+from fedjax_ecgr.algorithms.apfl import apfl as apfl
+from fedjax_ecgr.algorithms.base import COMMON_DEFAULTS as COMMON_DEFAULTS
+from fedjax_ecgr.algorithms.base import Algorithm as Algorithm
+from fedjax_ecgr.algorithms.base import Batch as Batch
+from fedjax_ecgr.algorithms.base import Client as Client
+from fedjax_ecgr.algorithms.base import Common as Common
+from fedjax_ecgr.algorithms.base import First as First
+from fedjax_ecgr.algorithms.base import Local as Local
+from fedjax_ecgr.algorithms.base import LocalCommon as LocalCommon
+from fedjax_ecgr.algorithms.base import Outcome as Outcome
+from fedjax_ecgr.algorithms.base import Seen as Seen
+from fedjax_ecgr.algorithms.base import Server as Server
+from fedjax_ecgr.algorithms.base import Trained as Trained
+from fedjax_ecgr.algorithms.base import Upload as Upload
+from fedjax_ecgr.algorithms.base import algorithm as algorithm
+from fedjax_ecgr.algorithms.base import counting_dtype as counting_dtype
+from fedjax_ecgr.algorithms.ditto import ditto as ditto
+from fedjax_ecgr.algorithms.fedacg import fedacg as fedacg
+from fedjax_ecgr.algorithms.fedadagrad import fedadagrad as fedadagrad
+from fedjax_ecgr.algorithms.fedadam import fedadam as fedadam
+from fedjax_ecgr.algorithms.fedavg import fedavg as fedavg
+from fedjax_ecgr.algorithms.fedavgm import fedavgm as fedavgm
+from fedjax_ecgr.algorithms.fedbn import fedbn as fedbn
+from fedjax_ecgr.algorithms.feddc import feddc as feddc
+from fedjax_ecgr.algorithms.feddyn import feddyn as feddyn
+from fedjax_ecgr.algorithms.fedexp import fedexp as fedexp
+from fedjax_ecgr.algorithms.fedlc import fedlc as fedlc
+from fedjax_ecgr.algorithms.fedlesam import fedlesam as fedlesam
+from fedjax_ecgr.algorithms.fednova import fednova as fednova
+from fedjax_ecgr.algorithms.fedper import fedper as fedper
+from fedjax_ecgr.algorithms.fedprox import fedprox as fedprox
+from fedjax_ecgr.algorithms.fedrep import fedrep as fedrep
+from fedjax_ecgr.algorithms.fedrs import fedrs as fedrs
+from fedjax_ecgr.algorithms.fedsam import fedsam as fedsam
+from fedjax_ecgr.algorithms.fedyogi import fedyogi as fedyogi
+from fedjax_ecgr.algorithms.fine_tuned import fine_tuned as fine_tuned
+from fedjax_ecgr.algorithms.lg_fedavg import lg_fedavg as lg_fedavg
+from fedjax_ecgr.algorithms.local_only import local_only as local_only
+from fedjax_ecgr.algorithms.mime import mime as mime
+from fedjax_ecgr.algorithms.mimelite import mimelite as mimelite
+from fedjax_ecgr.algorithms.moon import moon as moon
+from fedjax_ecgr.algorithms.perfedavg import perfedavg as perfedavg
+from fedjax_ecgr.algorithms.pfedme import pfedme as pfedme
+from fedjax_ecgr.algorithms.qfedavg import qfedavg as qfedavg
+from fedjax_ecgr.algorithms.scaffold import scaffold as scaffold
+from fedjax_ecgr.listing import listing
 
-ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
-    "fedavg": fedavg,
-    "fedprox": fedprox,
-    "fednova": fednova,
-    "scaffold": scaffold,
-    "fedbn": fedbn,
-    "fedlesam": fedlesam,
-    "feddc": feddc,
-    "mimelite": mimelite,
-    "mime": mime,
-    "moon": moon,
-    "fedsam": fedsam,
-    "fedrs": fedrs,
-    "fedlc": fedlc,
-    "feddyn": feddyn,
-    "fedavgm": fedavgm,
-    "fedadam": fedadam,
-    "fedyogi": fedyogi,
-    "fedadagrad": fedadagrad,
-    "fedexp": fedexp,
-    "qfedavg": qfedavg,
-    "afl": afl,
-    "fedacg": fedacg,
-    "adafedprox": adafedprox,
-    "local_only": local_only,
-    "fine_tuned": fine_tuned,
-    "ditto": ditto,
-    "apfl": apfl,
-    "pfedme": pfedme,
-    "perfedavg": perfedavg,
-    "fedper": fedper,
-    "fedrep": fedrep,
-    "lg_fedavg": lg_fedavg,
-}
-
-__all__ = [
-    "ALGORITHMS",
-    "COMMON_DEFAULTS",
-    "Algorithm",
-    "Batch",
-    "Client",
-    "Common",
-    "First",
-    "Local",
-    "LocalCommon",
-    "Outcome",
-    "Seen",
-    "Server",
-    "Trained",
-    "Upload",
-    "adafedprox",
-    "afl",
-    "algorithm",
-    "apfl",
-    "counting_dtype",
-    "fedacg",
-    "fedadagrad",
-    "fedadam",
-    "fedavg",
-    "fedavgm",
-    "fedbn",
-    "feddc",
-    "feddyn",
-    "fedexp",
-    "fedlc",
-    "fedlesam",
-    "fednova",
-    "fedper",
-    "fedprox",
-    "fedrep",
-    "fedrs",
-    "fedsam",
-    "fedyogi",
-    "lg_fedavg",
-    "local_only",
-    "mime",
-    "mimelite",
-    "moon",
-    "perfedavg",
-    "pfedme",
-    "qfedavg",
-    "scaffold",
-]
+ALGORITHMS = listing(globals(), Algorithm)
+if not TYPE_CHECKING:  # a checker takes all of the above; `fx` shows the factories
+    __all__ = [*ALGORITHMS]

@@ -1,7 +1,9 @@
-"""Transforms: what a client does to its update before it sends it, one a file."""
+"""Transforms: what a client does to its update before it sends it, one a file.
 
-from collections.abc import Callable
+To list another one is to import it here.
+"""
 
+from fedjax_ecgr.listing import listing
 from fedjax_ecgr.transforms.base import Sending as Sending
 from fedjax_ecgr.transforms.base import Transform as Transform
 from fedjax_ecgr.transforms.base import from_optax as from_optax
@@ -12,10 +14,4 @@ from fedjax_ecgr.transforms.qsgd import qsgd as qsgd
 from fedjax_ecgr.transforms.random_k import random_k as random_k
 from fedjax_ecgr.transforms.top_k import top_k as top_k
 
-TRANSFORMS: dict[str, Callable[..., Transform]] = {
-    "clip": clip,
-    "dp_fedavg": dp_fedavg,
-    "qsgd": qsgd,
-    "random_k": random_k,
-    "top_k": top_k,
-}
+TRANSFORMS = listing(globals(), Transform)

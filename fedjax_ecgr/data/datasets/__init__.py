@@ -1,16 +1,13 @@
-"""Sources of examples: functions that return a `Dataset`. A new one is a file and a line here."""
+"""Sources of examples: functions that return a `Dataset`, one a file.
 
-from collections.abc import Callable
+To list another one is to import it here.
+"""
 
-from fedjax_ecgr.data.datasets.arrays import arrays
-from fedjax_ecgr.data.datasets.digits import digits
-from fedjax_ecgr.data.datasets.synthetic import synthetic
+from fedjax_ecgr.data.datasets.arrays import arrays as arrays
+from fedjax_ecgr.data.datasets.digits import digits as digits
+from fedjax_ecgr.data.datasets.synthetic import synthetic as synthetic
 from fedjax_ecgr.data.federated import Dataset
+from fedjax_ecgr.listing import listing
 
-# What can be had by name alone; `arrays` is not here, for it needs the arrays.
-DATASETS: dict[str, Callable[..., Dataset]] = {
-    "digits": digits,
-    "synthetic": synthetic,
-}
-
-__all__ = ["DATASETS", "arrays", "digits", "synthetic"]
+# What can be had by name alone; `arrays` needs the arrays.
+DATASETS = {name: f for name, f in listing(globals(), Dataset).items() if f is not arrays}
