@@ -19,7 +19,8 @@ class Received(NamedTuple):
     Attributes:
       clients: [c] int32, who took part.
       weights: [c], p_i: they sum to 1, and are 0 for a client that sent nothing.
-      present: [c] bool, who sent something. Rows of the others are zeros and must not count.
+      present: [c] bool, who sent something. Rows of the others are zeros and must not count. Nor
+        does a row with a NaN or Inf, which a malicious client may send.
       params: w_t, the global parameters the cohort started from.
       key: the aggregator's randomness in this round.
       hyperparameters: the aggregator's numbers.
@@ -55,4 +56,9 @@ class Aggregator(NamedTuple):
 
 def mean(updates: PyTree, state: PyTree, received: Received) -> tuple[PyTree, PyTree]:
     """Σ p_i u_i of stacked updates: what the running sum computes without them."""
-    return jax.tree.map(lambda u: jnp.tensordot(received.weights, u, axes=1), updates), state
+
+    def weighted(u: Array) -> Array:
+        # an accelerator's default precision would round the updates first
+        return jnp.tensordot(received.weights, u, axes=1, precision=jax.lax.Precision.HIGHEST)
+
+    return jax.tree.map(weighted, updates), state

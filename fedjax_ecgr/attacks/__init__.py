@@ -1,1 +1,23 @@
 """Attacks: what malicious clients do, one a file."""
+
+from collections.abc import Callable
+
+from fedjax_ecgr.attacks.base import Attack as Attack
+from fedjax_ecgr.attacks.base import Attacking as Attacking
+from fedjax_ecgr.attacks.boosted import boosted as boosted
+from fedjax_ecgr.attacks.gaussian import gaussian as gaussian
+from fedjax_ecgr.attacks.ipm import ipm as ipm
+from fedjax_ecgr.attacks.label_flip import label_flip as label_flip
+from fedjax_ecgr.attacks.lie import lie as lie
+from fedjax_ecgr.attacks.min_max import min_max as min_max
+from fedjax_ecgr.attacks.sign_flip import sign_flip as sign_flip
+
+ATTACKS: dict[str, Callable[..., Attack]] = {
+    "sign_flip": sign_flip,
+    "gaussian": gaussian,
+    "boosted": boosted,
+    "label_flip": label_flip,
+    "lie": lie,
+    "ipm": ipm,
+    "min_max": min_max,
+}

@@ -1,0 +1,60 @@
+"""What attacks have in common in which all malicious clients send the same.
+
+They know what every honest client of the cohort sends, and go by nothing else: not by what
+malicious clients trained, and not by who sent nothing.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_ecgr.aggregators.distances import power_of_two
+from fedjax_ecgr.aggregators.matrix import Rows, as_rows, as_update, average
+from fedjax_ecgr.attacks.base import Attacking
+from fedjax_ecgr.types import Array, PyTree
+
+
+def colluding(
+    rule: Callable[[Rows, Attacking], Array],
+) -> Callable[[PyTree, Attacking], PyTree]:
+    """Returns `Attack.together` of a rule.
+
+    Args:
+      rule: `(rows, attacking) -> [P]`: from the honest clients' updates, who alone are present
+        among the rows, to what all malicious clients send.
+
+    Returns:
+      `(updates, attacking) -> updates`. In a round without honest clients nothing changes.
+    """
+
+    def together(updates: PyTree, attacking: Attacking) -> PyTree:
+        rows = as_rows(updates, attacking.present & ~attacking.malicious)
+        sent = as_update(rule(rows, attacking), updates)
+        written = attacking.malicious & rows.present.any()
+
+        def write(u: Array, own: Array) -> Array:
+            return jnp.where(written.reshape(-1, *(1,) * own.ndim), own[None], u)
+
+        return jax.tree.map(write, updates, sent)
+
+    return together
+
+
+def mean_of(rows: Rows) -> Array:
+    """Returns the mean of the rows present, [P]."""
+    dtype = rows.values.dtype
+    count = jnp.maximum(rows.num_present, 1).astype(dtype)
+    return average(rows.values, rows.present.astype(dtype) / count)
+
+
+def std_of(rows: Rows, mean: Array) -> Array:
+    """Returns the standard deviation of each coordinate over the rows present, [P].
+
+    It is the square root of the mean of squares: divided by the number of rows, not by one less.
+    """
+    dtype = rows.values.dtype
+    count = jnp.maximum(rows.num_present, 1).astype(dtype)
+    away = jnp.where(rows.present[:, None], rows.values - mean[None], 0)
+    unit = power_of_two(jnp.max(jnp.abs(away)))
+    return unit * jnp.sqrt(jnp.sum(jnp.square(away / unit), axis=0) / count)

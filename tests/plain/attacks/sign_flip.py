@@ -1,0 +1,2 @@
+def alone(u, weight, numbers, key):
+    return -numbers["scale"] * u
