@@ -13,10 +13,10 @@ and joins S; an exploratory one is damped to $\beta d$. The first step is conver
 
 It differs from exact ECGR (arXiv 2601.03584) in three ways. A step is judged when it comes, by
 those before it alone, where ECGR chooses the k best of all τ in hindsight; so how many are
-convergent is not ρτ but follows from θ. What is damped is really not walked, so that later gradients are taken
-elsewhere, where ECGR walks all of it and re-weighs what is uploaded. And lengths are not restored
-at the end: the client's update is as short as its damped steps make it. It keeps P numbers, S, in
-place of τP, for one product and two lengths a step.
+convergent is not ρτ but follows from θ. What is damped is really not walked, so that later
+gradients are taken elsewhere, where ECGR walks all of it and re-weighs what is uploaded. And
+lengths are not restored at the end: the client's update is as short as its damped steps make it.
+It keeps P numbers, S, in place of τP, for one product and two lengths a step.
 """
 
 from typing import NamedTuple
