@@ -7,8 +7,8 @@ $$w_{t+1} = w_t - \sum_{i\in S} p_i u_i \text{ elsewhere}, \qquad
 v_i \leftarrow v_{i,\tau} \text{ in normalisation.}$$
 
 A parameter is of a normalisation layer where it stands in a layer that keeps statistics: beside or
-below them in the names, such as ("bn1", "scale") with ("bn1", "mean"). A client is judged by the global model with its own normalisation. Of a model
-without normalisation it is FedAvg.
+below them in the names, such as ("bn1", "scale") with ("bn1", "mean"). A client is judged by the
+global model with its own normalisation. Of a model without normalisation it is FedAvg.
 """
 
 from typing import Unpack
