@@ -194,6 +194,7 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
         return jax.lax.fori_loop(0, length, partial(step, observe), first)
 
     watched = plan.watched(plan.params)
+    plan = plan._replace(given=_given_part(plan.given, watched))
     max_steps = plan.epochs * batches(shard.row.shape[0], work.batch_size)
     end, finalize = _watch(plan, watched, max_steps, steps)
     total = jax.tree.map(jnp.subtract, watched, plan.watched(end.params))
@@ -211,6 +212,19 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
         drift=optax.tree.norm(total),
         info=info,
     )
+
+
+def _given_part(given: Given, watched: PyTree) -> Given:
+    """Returns what the regulator is given, of the part of the parameters that it watches."""
+    if not jax.tree.leaves(given.direction):
+        return given
+    direction = jax.tree.map(
+        lambda x, d: None if x is None else d,
+        watched,
+        given.direction,
+        is_leaf=lambda x: x is None,
+    )
+    return given._replace(direction=direction)
 
 
 def _watch(

@@ -133,14 +133,6 @@ def assert_same(actual, wanted, tolerance, where):
         np.testing.assert_allclose(flat, wanted, rtol=0, atol=tolerance, err_msg=where)
 
 
-@pytest.fixture
-def quick():
-    """Compiles faster and runs slower, which so few steps do not feel."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def personal_models(built, data, state, key):
     """The parameters that each client is judged by: [clients, P]."""
     setting = built.setting
