@@ -14,6 +14,7 @@ import optax
 
 from fedjax_ecgr.algorithms import Algorithm, Batch, Seen, Trained
 from fedjax_ecgr.attacks.base import Attack
+from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Examples
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import Given, Regulator
@@ -320,7 +321,11 @@ def make_batch(
         return total / jnp.maximum(mask.sum(), 1).astype(dtype), Seen(batch_stats, total)
 
     def features(params: PyTree, batch_stats: PyTree) -> Array:
-        assert work.model.features is not None  # asked for before anything is compiled
+        if work.model.features is None:  # found when shapes are asked for, before any compilation
+            raise InputError(
+                f"{work.algorithm.name}: model: {work.model.name}, which has no features, is not "
+                "allowed (Model.features, what the last layer is given)"
+            )
         return work.model.features(params, batch_stats, inputs, mask=mask, train=train, key=key)
 
     return Batch(inputs, labels, mask, loss, features)
