@@ -57,7 +57,7 @@ def _sample(
     numbers = {name: x.astype(jnp.float32) for name, x in hyperparameters.items()}
     there = is_available(state, population.round, **numbers)
     draws = jax.random.uniform(key, state.shape, jnp.float32)
-    clients = jnp.sort(jax.lax.top_k(draws + there, cohort_size)[1])
+    clients = jnp.sort(jax.lax.top_k(jnp.where(there, 1 + draws, draws), cohort_size)[1])
     weights = jnp.where(there[clients], population.sizes[clients], 0)
     return Cohort(clients, weights.astype(float))
 
@@ -65,4 +65,7 @@ def _sample(
 def is_available(order: Array, round_index: Array, period: Array, available_share: Array) -> Array:
     """Returns [N] bool: who is available, from each client's place in the order."""
     offsets = order.astype(jnp.float32) / order.shape[0] * period
-    return jnp.mod(round_index.astype(jnp.float32) + offsets, period) < available_share * period
+    # a little late, lest rounding tells rounds from each other in which a window just begins
+    offsets = offsets + 1e-6 * period
+    since = jnp.mod(round_index.astype(jnp.float32), period)
+    return jnp.mod(since + offsets, period) < available_share * period

@@ -1,10 +1,11 @@
 r"""Power of choice (Cho, Wang, Joshi, arXiv 2010.01243): those who are served worst take part.
 
 Of d candidates, drawn without replacement in proportion to their numbers of examples, the m with
-the largest losses $F_i(w_t)$ make the cohort, averaged evenly. The losses are those of the present
-model over all of a candidate's examples ($\pi_{\text{pow-d}}$), or, without any more
-communication, the mean training losses that clients reported when they last took part, infinite
-before ($\pi_{\text{rpow-d}}$).
+the largest losses $F_i(w_t)$ make the cohort, averaged evenly; of equals, any. The losses are those
+of the present model over all of a candidate's examples ($\pi_{\text{pow-d}}$, for which it goes to
+all d; bytes in a run's history count the cohort's alone), or, without any more communication, the
+mean training losses that clients reported when they last took part, infinite before
+($\pi_{\text{rpow-d}}$).
 """
 
 import jax
@@ -50,6 +51,8 @@ def power_of_choice(candidates: int = 20, losses: str = "reported") -> Sampler:
     ) -> Cohort:
         del hyperparameters
         drawn = draw_by(key, population.sizes, candidates)
+        # in any order, as of equals the first are taken: at first no client has reported
+        drawn = jax.random.permutation(jax.random.fold_in(key, 1), drawn)
         compared = population.losses(drawn) if losses == "exact" else state[drawn]
         chosen = drawn[jax.lax.top_k(compared, cohort_size)[1]]
         return Cohort(jnp.sort(chosen), jnp.ones(cohort_size))
