@@ -48,7 +48,7 @@ def refused(capsys, *arguments) -> str:
             "rule: unknown 'gredy', did you mean 'greedy'",
         ),
         (["--betta", "1"], "No such option: --betta (Possible options: "),
-        (["--mu", "1"], "mu: '1' is not allowed with algorithm fedavg, it is an option of adafedprox, "),
+        (["--mu", "1"], "mu: '1' is not allowed with algorithm fedavg, it is an option of ada"),
         (
             ["--regulator", "ecgr", "--beta", "1.5"],
             "beta: 1.5 is not allowed, it must be in [0, 1]",
@@ -94,7 +94,7 @@ def refused(capsys, *arguments) -> str:
             "malicious_share: 1.0 is not allowed, it must be in [0, 1)",
         ),
         (["--client-test-fraction", "1"], "client_test_fraction: 1.0 is not allowed"),
-        (["--algorithm", "ditto"], "client_test: None is not allowed with ditto"),
+        (["--algorithm", "ditto"], "client_test_fraction: None is not allowed with ditto"),
         (
             ["--system", "heterogeneous", "--deadline", "0.001"],
             "deadline: 0.001 s is not allowed, nobody can meet it: the quickest client needs ",

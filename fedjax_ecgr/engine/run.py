@@ -104,6 +104,7 @@ class Progress(NamedTuple):
       rounds_per_second: of the last block, compilation apart.
       table: the block's rows, as in `History.table`.
       cohorts: [rounds of the block, cohort] int32, who took part.
+      state: the state after these rounds; gone when the next block begins, so copy what is to stay.
     """
 
     round: int
@@ -112,6 +113,7 @@ class Progress(NamedTuple):
     rounds_per_second: float
     table: Table
     cohorts: np.ndarray
+    state: State
 
 
 def simulate(
@@ -211,7 +213,7 @@ def run(
             accuracy = float("nan") if evaluation is None else float(evaluation.accuracy)
             speed = count / (time.perf_counter() - began)
             loss = float(infos.train_loss[-1])
-            on_progress(Progress(done, loss, accuracy, speed, *parts[-1]))
+            on_progress(Progress(done, loss, accuracy, speed, *parts[-1], state))
     return _history(parts, state, compiled - started, time.perf_counter() - compiled)
 
 

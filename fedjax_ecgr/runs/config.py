@@ -263,6 +263,11 @@ def build(config: RunConfig) -> Simulation:
     client_test = None
     if config.client_test_fraction is not None:
         clients, client_test = hold_out(clients, config.client_test_fraction, seed=seed)
+    elif algorithm.personal is not None and dataset.test.owners is None:
+        raise InputError(
+            f"client_test_fraction: None is not allowed with {config.algorithm.name}, whose "
+            "clients are judged by models of their own: each needs test examples, such as 0.25"
+        )
     return simulation(
         algorithm,
         model,

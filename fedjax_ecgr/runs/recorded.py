@@ -36,8 +36,11 @@ class Recorded(NamedTuple):
     def params(self) -> PyTree:
         """The trained global parameters, nested dicts of NumPy arrays.
 
+        They are those after round `summary["model_round"]`: the last one, or, of a run that did not
+        finish, that of the last evaluation it came to.
+
         Raises:
-          InputError: if the run did not finish.
+          InputError: if the run came to none.
         """
         return self._model()["params"]
 

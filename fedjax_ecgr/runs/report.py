@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fedjax_ecgr import metrics
+from fedjax_ecgr.kinds import write
+from fedjax_ecgr.runs.config import SEVERAL, Choice
 from fedjax_ecgr.runs.recorded import Recorded
 
 if TYPE_CHECKING:
@@ -239,14 +241,18 @@ def _finished(run: Recorded) -> bool:
 
 
 def _flat(run: Recorded) -> dict[str, Any]:
-    """Returns a configuration's values by name; options under their own name."""
+    """Returns a configuration's values by name; options as `kind.option` or `transform.option`."""
     flat: dict[str, Any] = {}
     for name, value in vars(run.config).items():
-        if hasattr(value, "options"):
-            flat[name] = value.name
-            flat |= {f"{name}.{option}": number for option, number in value.options.items()}
+        if name in SEVERAL:
+            flat[name] = ",".join(choice.name for choice in value)
+            spaces = {choice.name: choice.options for choice in value}
+        elif isinstance(value, Choice):
+            flat[name], spaces = value.name, {name: value.options}
         else:
-            flat[name] = value
+            flat[name], spaces = value, {}
+        for space, options in spaces.items():
+            flat |= {f"{space}.{option}": number for option, number in options.items()}
     return flat
 
 
@@ -258,11 +264,14 @@ def _labels(runs: Sequence[Recorded]) -> list[str]:
     for method, flat in zip(methods, flats, strict=True):
         others = [other for m, other in zip(methods, flats, strict=True) if m == method]
         differing = [
-            f"{name.split('.')[-1]}={value}"
+            name
             for name, value in flat.items()
-            if any(other.get(name) != value for other in others)
+            if any(name in other and other[name] != value for other in others)
         ]
-        labels.append(", ".join([method, *differing]))
+        short = [name.split(".")[-1] for name in differing]
+        shown = [s if short.count(s) == 1 else n for s, n in zip(short, differing, strict=True)]
+        told = [f"{s}={write(flat[n])}" for s, n in zip(shown, differing, strict=True)]
+        labels.append(", ".join([method, *told]))
     return labels
 
 

@@ -4,8 +4,12 @@
     environment.json   versions, hardware, when it started
     history.parquet    one row a round: the columns of `History.table`, and `cohort`
     curves.png         the same as a figure
-    model/             the trained parameters and statistics of a run that finished (Orbax)
-    summary.json       `status`, and the run in a few numbers
+    model/             `params` and `batch_stats`, the global model (an Orbax checkpoint)
+    summary.json       `status`, `model_round`, and the run in a few numbers
+
+The model is that after the last round; of a run that diverged or was stopped, that after the last
+block of `eval_every` rounds that it came through, if it did through one. A run that was killed has
+none. What clients keep is not recorded.
 
 The status is `running` until the run ends as `finished`, `diverged`, `interrupted` or `failed`.
 The folder appears under its name when config, environment and status are in it, and every file in
@@ -21,7 +25,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import numpy as np
@@ -32,6 +36,7 @@ from fedjax_ecgr.runs.config import RunConfig, from_json, to_json
 from fedjax_ecgr.runs.environment import environment
 from fedjax_ecgr.runs.recorded import MODEL, Recorded
 from fedjax_ecgr.runs.report import curves
+from fedjax_ecgr.types import PyTree
 
 _SAVE_SECONDS = 10.0  # what a killed run loses at most
 
@@ -76,17 +81,16 @@ def record(
             )
     except DivergedError as error:
         facts = {"diverged_in_round": error.round, "diverged_clients": error.clients}
-        _finish(folder, config, "diverged", error.history, facts)
+        _finish(folder, config, "diverged", error.history, rows.model, facts)
         raise
     except KeyboardInterrupt:
-        _finish(folder, config, "interrupted", rows.history())
+        _finish(folder, config, "interrupted", rows.history(), rows.model)
         raise
     except BaseException as error:
         reason = {"error": f"{type(error).__name__}: {error}"}
-        _finish(folder, config, "failed", rows.history(), reason)
+        _finish(folder, config, "failed", rows.history(), rows.model, reason)
         raise
-    _write_model(folder, history)
-    _finish(folder, config, "finished", history)
+    _finish(folder, config, "finished", history, rows.model)
     return history
 
 
@@ -139,15 +143,28 @@ def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
         raise
 
 
+class _Model(NamedTuple):
+    """The global model after a round, on the host."""
+
+    round: int
+    params: PyTree
+    batch_stats: PyTree
+
+
 class _Rows:
     """A run's rows as they come, saved now and then so that a killed run keeps them."""
 
     def __init__(self, folder: Path):
         self.folder, self.parts = folder, list[Progress]()
         self.saved = time.monotonic()
+        self.model: _Model | None = None
 
     def add(self, progress: Progress) -> None:
-        self.parts.append(progress)
+        state = progress.state
+        # copies, for the next block takes the arrays' memory
+        held = jax.tree.map(np.array, jax.device_get((state.params, state.batch_stats)))
+        self.model = _Model(progress.round, *held)
+        self.parts.append(progress._replace(state=None))  # type: ignore[arg-type]
         if time.monotonic() - self.saved > _SAVE_SECONDS:
             _write_history(self.folder, self.history())
             self.saved = time.monotonic()
@@ -189,10 +206,14 @@ def _finish(
     config: RunConfig,
     status: str,
     history: History,
+    model: _Model | None,
     facts: dict[str, Any] | None = None,
 ) -> None:
     """Writes what a run has come to; the status last."""
     summary: dict[str, Any] = {"status": status, "rounds": 0, **(facts or {})}
+    if model is not None:
+        _write_model(folder / MODEL, model)
+        summary["model_round"] = model.round
     if len(history.cohorts):
         _write_history(folder, history)
         summary |= history.summary(config.target_accuracy)
@@ -202,13 +223,14 @@ def _finish(
     _write_json(folder / "summary.json", summary)
 
 
-def _write_model(folder: Path, history: History) -> None:
+def _write_model(path: Path, model: _Model) -> None:
+    """Writes an Orbax checkpoint, as a whole or not at all."""
     import orbax.checkpoint as ocp  # only who writes waits for the import
 
-    state = history.state
-    model = {"params": state.params, "batch_stats": state.batch_stats}
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute() / MODEL, jax.device_get(model))
+        checkpointer.save(
+            path.absolute(), {"params": model.params, "batch_stats": model.batch_stats}
+        )
 
 
 def _write_history(folder: Path, history: History) -> None:

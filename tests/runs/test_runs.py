@@ -4,6 +4,8 @@ import doctest
 import inspect
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +62,14 @@ def test_a_configuration_reads_back_as_it_was():
     assert runs.from_json(runs.to_json(hidden)) == hidden
 
 
+def test_an_older_configuration_has_what_is_new_at_its_default():
+    known = json.loads(runs.to_json(SMALL))
+    new = ["transforms", "aggregator", "attack", "sampler", "system", "malicious_share"]
+    for name in [*new, "client_test_fraction"]:
+        del known[name]
+    assert runs.from_json(json.dumps(known)) == SMALL
+
+
 def test_a_configuration_holds_every_option_of_its_choices():
     for kind in LISTINGS:
         choices = getattr(SMALL, kind)
@@ -82,6 +92,11 @@ def test_a_configuration_holds_every_option_of_its_choices():
         ('{"round": 3}', "config: unknown option 'round', did you mean 'rounds'?"),
         ('{"rounds": "3"}', "rounds: '3' is not allowed, it must be a whole number"),
         ('{"shuffle": 1}', "shuffle: 1 is not allowed, it must be true or false"),
+        (
+            '{"transforms": {"name": "clip"}}',
+            "transforms: {'name': 'clip'} is not allowed, it must",
+        ),
+        ('{"transforms": [{"name": "cilp"}]}', "transforms: unknown 'cilp', did you mean 'clip'?"),
         ('{"algorithm": "fedavg"}', "algorithm: 'fedavg' is not allowed"),
         ('{"algorithm": {"options": {}}}', "algorithm: a name is missing"),
         ('{"algorithm": {"name": "fedavg", "options": {"mu": 1}}}', "fedavg: unknown option 'mu'"),
@@ -109,7 +124,8 @@ def test_a_run_folder_holds_all_of_a_run(finished):
     assert environment["jax"] == jax.__version__
     assert environment["backend"] == jax.default_backend()
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary == {"status": "finished", **history.summary(SMALL.target_accuracy)}
+    expected = {"status": "finished", "model_round": 3, **history.summary(SMALL.target_accuracy)}
+    assert summary == expected
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -176,7 +192,13 @@ def test_a_run_that_is_stopped_keeps_its_history(built, finished, tmp_path, rais
         runs.record(SMALL, built, tmp_path / "run", on_progress=stop)
     recorded = runs.load(tmp_path / "run")
     assert recorded.summary["status"] == status
-    assert recorded.summary["rounds"] == 2
+    assert recorded.summary["rounds"] == recorded.summary["model_round"] == 2
+    key = jax.random.key(SMALL.seed)
+    state, _ = built.block(built.init(key), key, built.hyperparameters, 2, 2)
+    for read, trained in zip(
+        jax.tree.leaves(recorded.params), jax.tree.leaves(state.params), strict=True
+    ):
+        np.testing.assert_array_equal(read, trained)
     assert_same(recorded.table, {n: x[:2] for n, x in finished[1].table.items()})
     np.testing.assert_array_equal(recorded.cohorts, finished[1].cohorts[:2])
 
@@ -207,6 +229,46 @@ def test_a_run_that_diverges_keeps_its_history(built, tmp_path):
     assert recorded.summary["diverged_clients"] == caught.value.clients
     assert_same(recorded.table, caught.value.history.table)
     assert len(recorded.table["round"]) == caught.value.round - 1
+    last_block = (caught.value.round - 1) // SMALL.eval_every * SMALL.eval_every
+    assert recorded.summary["model_round"] == last_block > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(recorded.params))
+
+
+def test_a_run_that_came_to_no_model_says_so(built, tmp_path):
+    broken = built._replace(block=lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runs.record(SMALL, broken, tmp_path / "run")
+    recorded = runs.load(tmp_path / "run")
+    assert "model_round" not in recorded.summary
+    with pytest.raises(InputError, match="no model is recorded, the run is failed"):
+        _ = recorded.params
+
+
+def test_a_run_is_read_without_its_model(finished):
+    """What a table of runs takes does not wait for Orbax, nor for parameters."""
+    folder, _ = finished
+    code = f"import sys; from fedjax_ecgr import runs; runs.load({str(folder)!r}); " + (
+        "print([name for name in sys.modules if name.startswith('orbax')])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, jax.numpy.bfloat16])
+def test_models_of_any_dtype_and_their_statistics_read_back_bit_for_bit(tmp_path, dtype):
+    rng = np.random.default_rng(0)
+    params = {"fc1": {"kernel": rng.normal(size=(3, 2)).astype(dtype), "bias": np.zeros(2, dtype)}}
+    stats = {"bn1": {"mean": rng.normal(size=2).astype(np.float32)}}
+    store._write_model(tmp_path / "model", store._Model(1, params, stats))
+    read = runs.Recorded(tmp_path, SMALL, {}, {}, np.zeros((0, 0)), {})
+    for left, right in ((params, read.params), (stats, read.batch_stats)):
+        assert jax.tree.structure(left) == jax.tree.structure(right)
+        for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+            assert a.dtype == b.dtype
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -270,6 +332,34 @@ def test_groups_of_one_method_are_told_apart_by_what_differs():
         "fedavg + ecgr, num_clients=9",
     ]
     assert [len(group.runs) for group in groups] == [2, 1]
+
+
+def test_options_of_one_name_are_told_apart_in_labels():
+    def labels(*several):
+        return [group.label for group in runs.group([recorded(0, [1.0], **c) for c in several])]
+
+    def dyn(ours, theirs):
+        return {
+            "algorithm": Choice("feddyn", {"alpha": ours}),
+            "partition": Choice("dirichlet", {"alpha": theirs}),
+        }
+
+    assert labels(dyn(0.1, 0.1), dyn(0.2, 0.1)) == [
+        "feddyn + ecgr, alpha=0.1",
+        "feddyn + ecgr, alpha=0.2",
+    ]
+    assert labels(dyn(0.1, 0.1), dyn(0.2, 0.3)) == [
+        "feddyn + ecgr, partition.alpha=0.1, algorithm.alpha=0.1",
+        "feddyn + ecgr, partition.alpha=0.3, algorithm.alpha=0.2",
+    ]
+    attacked = {"attack": Choice("sign_flip"), "malicious_share": 0.2}
+    sent = [{"transforms": (Choice("top_k", {"share": share}),)} for share in (0.1, 0.2)]
+    assert labels({}, attacked, *sent) == [
+        "fedavg + ecgr, attack=none, malicious_share=0.0",
+        "fedavg + ecgr, attack=sign_flip, malicious_share=0.2",
+        "fedavg + ecgr + top_k, share=0.1",
+        "fedavg + ecgr + top_k, share=0.2",
+    ]
 
 
 def test_the_comparison_draws_mean_and_band():
