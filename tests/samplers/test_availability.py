@@ -56,7 +56,7 @@ def test_places_for_which_nobody_is_there_have_no_weight(x64):
     sampler = availability(period=4, available_share=0.25)
     order = sampler.init(8).tolist()
     built = simulation(SIZES, sampler=sampler, cohort_size=5)
-    state, infos = after(built, 4)
+    _, infos = after(built, 4)
     for t in range(4):
         there = [i for i, yes in enumerate(plain.available(order, t, 4, "1/4")) if yes]
         assert len(there) == 2

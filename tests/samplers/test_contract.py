@@ -12,7 +12,6 @@ SIZES = [0, 5, 1, 2**24, 7, 3, 9, 2] * 3
 """As many as the default of power of choice needs."""
 
 
-
 def told(clients):
     return jnp.where(clients % 2 == 0, clients.astype(float), 3.0)
 

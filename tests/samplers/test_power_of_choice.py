@@ -53,7 +53,9 @@ def test_runs_take_the_cohorts_of_the_plain_loop(losses, layout, x64):
 
 def test_with_all_as_candidates_those_with_the_largest_losses_take_part():
     losses = jnp.array([0.1, 3.0, 2.0, 0.0, 9.0])
-    exact = ask(power_of_choice(5, "exact"), jax.random.key(0), [1] * 5, 2, losses=losses.__getitem__)
+    exact = ask(
+        power_of_choice(5, "exact"), jax.random.key(0), [1] * 5, 2, losses=losses.__getitem__
+    )
     assert exact.clients.tolist() == [1, 4]
     last = ask(power_of_choice(5), jax.random.key(0), [1] * 5, 3, state=losses)
     assert last.clients.tolist() == [1, 2, 4]
