@@ -15,6 +15,14 @@ def x64():
         yield
 
 
+@pytest.fixture
+def quick():
+    """Compiles faster and runs slower, which so few steps do not feel."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def pytest_addoption(parser):
     """Adds what the tests can be asked for."""
     parser.addoption(

@@ -1,7 +1,9 @@
 """The command line: arguments in, progress and tables out.
 
 `fedjax-ecgr run` has an option for everything that a factory of a listing takes, derived from its
-signature and docstring, so nothing is to be done here for a new algorithm, model or data set.
+signature and docstring, so nothing is to be done here for a new algorithm, model or data set. An
+option is named by its kind, `--algorithm.alpha`; the short `--alpha` is that of whichever of the
+names chosen takes it, where only one does.
 """
 
 import dataclasses
@@ -25,8 +27,15 @@ from fedjax_ecgr.engine import DivergedError, Progress
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
 from fedjax_ecgr.regulators import RULES, STORAGES
-from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, Choice, RunConfig, options_of
-from fedjax_ecgr.runs.parameters import Parameter, descriptions, first_line, parameters
+from fedjax_ecgr.runs.config import (
+    LISTINGS,
+    PRECISIONS,
+    Choice,
+    RunConfig,
+    options_of,
+    run_fields,
+)
+from fedjax_ecgr.runs.parameters import Parameter, descriptions, first_line
 
 PANELS = {
     "dataset": "Data",
@@ -34,8 +43,15 @@ PANELS = {
     "model": "Model",
     "algorithm": "Algorithm",
     "regulator": "Regulator",
+    "transforms": "Transforms",
+    "aggregator": "Aggregator",
+    "attack": "Attack",
+    "sampler": "Sampler",
+    "system": "System",
 }
-_METAVARS = {int: "INT", float: "NUMBER", str: "NAME", tuple: "INT,INT,…", Path: "PATH"}
+_METAVARS = {
+    int: "INT", float: "NUMBER", str: "NAME", tuple: "INT,INT,…", list: "INT,INT;INT…", Path: "PATH"
+}  # fmt: skip
 BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
 
 
@@ -51,6 +67,11 @@ class Flag(NamedTuple):
     kind: str
     parameter: Parameter
     help: str
+
+    @property
+    def option(self) -> str:
+        """Its full name, `algorithm.alpha`, as it is written behind two dashes."""
+        return f"{self.kind}.{_dashed(self.parameter.name)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,23 +98,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def flags() -> dict[str, Flag]:
-    """Returns the options that go to factories, by keyword (`select_ratio` is --select-ratio).
-
-    A dataset's begin with `data_`, for what a dataset and a partition call alpha differ.
-    """
+    """Returns the options that go to factories, by full name (`algorithm.server-momentum`)."""
     found: dict[str, Flag] = {}
     for kind, listing in LISTINGS.items():
         users: dict[str, dict[str, Parameter]] = {}
         for name in listing:
             for parameter in options_of(kind, name).values():
                 users.setdefault(parameter.name, {})[name] = parameter
-        prefix = "data_" if kind == "dataset" else ""
-        for name, by_user in users.items():
+        for by_user in users.values():
             first = next(iter(by_user.values()))
             text = _explain(by_user, everyone=len(by_user) == len(listing) > 1)
-            if found.setdefault(prefix + name, Flag(kind, first, text)).kind != kind:
-                raise ValueError(f"--{name} is an option of {kind} and {found[name].kind}")
+            flag = Flag(kind, first, text)
+            found[flag.option] = flag
     return found
+
+
+def short_forms() -> dict[str, list[Flag]]:
+    """Returns the options that the parameters' names alone stand for, by those: `alpha`.
+
+    What a run's own options are called has no other meaning.
+    """
+    found: dict[str, list[Flag]] = {}
+    for flag in flags().values():
+        found.setdefault(_dashed(flag.parameter.name), []).append(flag)
+    taken = {_dashed(name) for name in (*LISTINGS, *run_fields(), "config", "out", "help")}
+    return {name: of for name, of in found.items() if name not in taken}
 
 
 def run(given: dict[str, Any]) -> int:
@@ -202,28 +231,40 @@ def _with_options(function: Any) -> Any:
 
 
 def _keywords() -> Iterator[inspect.Parameter]:
-    run_fields, of_factories = parameters(RunConfig), flags()
     fields = {field.name: field for field in dataclasses.fields(RunConfig)}
-    documented = descriptions(RunConfig)
+    documented, short = descriptions(RunConfig), short_forms()
     for kind, panel in PANELS.items():
-        names = f"{', '.join(LISTINGS[kind])} [default: {fields[kind].default.name}]"
-        yield _keyword(kind, str, f"{documented[kind].rstrip('.')}: {names}", panel)
-        for name, flag in of_factories.items():
+        default = fields[kind].default
+        shown = default.name if isinstance(default, Choice) else "none, or some: a,b"
+        names = f"{', '.join(LISTINGS[kind])} [default: {shown}]"
+        yield _keyword(kind, [f"--{kind}"], str, f"{documented[kind].rstrip('.')}: {names}", panel)
+        for flag in flags().values():
             if flag.kind == kind:
-                yield _keyword(name, flag.parameter.kind, flag.help, panel)
-    for name, parameter in run_fields.items():
+                alone = short.get(_dashed(flag.parameter.name)) == [flag]
+                called = [flag.option, *([_dashed(flag.parameter.name)] if alone else [])]
+                yield _keyword(
+                    _identifier(flag.option), [f"--{name}" for name in called],
+                    flag.parameter.kind, flag.help, panel,
+                )  # fmt: skip
+    for name, of in short.items():
+        if len(of) > 1:
+            text = f"that of {' or '.join(f'--{flag.option}' for flag in of)} which is taken"
+            yield _keyword(_identifier(name), [f"--{name}"], of[0].parameter.kind, text, "Short")
+    for name, parameter in run_fields().items():
         default = "" if parameter.default is None else f" [default: {_text(parameter.default)}]"
-        yield _keyword(name, parameter.kind, parameter.help + default, "Run")
-    yield _keyword("config", Path, "config.json of a recorded run, to start from", "Run")
-    yield _keyword(
-        "out", Path, "the run folder, a new name [default: runs/<time>-<method>-<data>]", "Run"
-    )
+        text = parameter.help + default
+        yield _keyword(name, [f"--{_dashed(name)}"], parameter.kind, text, "Run")
+    text = "config.json of a recorded run, to start from"
+    yield _keyword("config", ["--config"], Path, text, "Run")
+    text = "the run folder, a new name [default: runs/<time>-<method>-<data>]"
+    yield _keyword("out", ["--out"], Path, text, "Run")
 
 
-def _keyword(name: str, kind: type, text: str, panel: str) -> inspect.Parameter:
-    flag = "--" + name.replace("_", "-")
+def _keyword(name: str, options: list[str], kind: type, text: str, panel: str) -> inspect.Parameter:
+    if kind is bool:
+        options = [f"{option}/--no-{option[2:]}" for option in options]
     option = typer.Option(
-        f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+        *options,
         help=escape(text),
         rich_help_panel=panel,
         show_default=False,
@@ -254,34 +295,87 @@ def _configure(given: dict[str, Any], path: Path | None) -> RunConfig:
     """Returns the configuration of a file, or the default one, with what was given in its place."""
     base = RunConfig() if path is None else _read_config(path)
     given = {name: value for name, value in given.items() if value is not None}
-    before: dict[str, Choice] = {kind: getattr(base, kind) for kind in LISTINGS}
-    names = {kind: given.pop(kind, choice.name) for kind, choice in before.items()}
-    options = {kind: _kept(kind, before[kind], names[kind]) for kind in LISTINGS}
-    for name, flag in flags().items():
-        if name in given:
-            _check_owner(name, flag, names[flag.kind], given[name])
-            options[flag.kind][flag.parameter.name] = _parse(flag.parameter.kind, given.pop(name))
-    chosen = {kind: Choice(names[kind], options[kind]) for kind in LISTINGS}
-    kinds = {name: parameter.kind for name, parameter in parameters(RunConfig).items()}
+    chosen = {kind: _chosen(kind, base, given.pop(kind, None)) for kind in LISTINGS}
+    for flag, said, value in _given_flags(chosen, given):
+        takers = _takers(flag, chosen)
+        if not takers:
+            raise InputError(_not_taken(flag, chosen, said, value))
+        if len(takers) > 1:
+            names = " and ".join(choice.name for choice in takers)
+            raise InputError(f"{said}: {value!r} is not clear, {names} both take it (see --config)")
+        takers[0].options[flag.parameter.name] = _parse(flag.parameter.kind, value)  # type: ignore[index]
+    kinds = {name: parameter.kind for name, parameter in run_fields().items()}
     fields = {name: _parse(kinds[name], value) for name, value in given.items()}
-    return dataclasses.replace(base, **{**chosen, **fields})
+    one = {kind: tuple(of) if kind == "transforms" else of[0] for kind, of in chosen.items()}
+    return dataclasses.replace(base, **{**one, **fields})
 
 
-def _kept(kind: str, before: Choice, name: str) -> dict[str, Any]:
-    """Returns the options that stay when another name is chosen: those that it takes too."""
-    takes = options_of(kind, name)
-    return {option: value for option, value in before.options.items() if option in takes}
+def _chosen(kind: str, base: RunConfig, names: str | None) -> list[Choice]:
+    """Returns the choices of one kind, with the options that stay when others are chosen."""
+    before = getattr(base, kind)
+    before = list(before) if kind == "transforms" else [before]
+    if names is None:
+        return [Choice(choice.name, dict(choice.options)) for choice in before]
+    kept = {option: value for choice in before for option, value in choice.options.items()}
+    wanted = [n for n in names.split(",") if n] if kind == "transforms" else [names]
+    if wanted == ["none"] and kind == "transforms":
+        wanted = []
+    return [
+        Choice(name, {o: v for o, v in kept.items() if o in options_of(kind, name)})
+        for name in wanted
+    ]
 
 
-def _check_owner(name: str, flag: Flag, chosen: str, value: str) -> None:
-    if flag.parameter.name in options_of(flag.kind, chosen):
-        return
-    owners = [n for n in LISTINGS[flag.kind] if flag.parameter.name in options_of(flag.kind, n)]
-    option = name.replace("_", "-")
-    raise InputError(
-        f"{option}: {value!r} is not allowed with {flag.kind} {chosen}, "
+def _given_flags(
+    chosen: dict[str, list[Choice]], given: dict[str, Any]
+) -> Iterator[tuple[Flag, str, Any]]:
+    """Yields the factories' options that were given, as they were called; takes them out."""
+    for name, flag in flags().items():
+        if _identifier(name) in given:
+            alone = short_forms().get(_dashed(flag.parameter.name)) == [flag]
+            said = _dashed(flag.parameter.name) if alone else name
+            yield flag, said, given.pop(_identifier(name))
+    for name, of in short_forms().items():
+        if len(of) > 1 and _identifier(name) in given:
+            value = given.pop(_identifier(name))
+            taken = [flag for flag in of if _takers(flag, chosen)]
+            if len(taken) > 1:
+                options = " or ".join(f"--{flag.option}" for flag in taken)
+                raise InputError(f"{name}: {value!r} is not clear, say {options}")
+            yield (taken or of)[0], name, value
+
+
+def _takers(flag: Flag, chosen: dict[str, list[Choice]]) -> list[Choice]:
+    """Returns the names chosen that take an option."""
+    return [
+        choice
+        for choice in chosen[flag.kind]
+        if flag.parameter.name in options_of(flag.kind, choice.name)
+    ]
+
+
+def _not_taken(flag: Flag, chosen: dict[str, list[Choice]], said: str, value: Any) -> str:
+    of = short_forms().get(said, [flag])
+    owners = [
+        name
+        for one in of
+        for name in LISTINGS[one.kind]
+        if one.parameter.name in options_of(one.kind, name)
+    ]
+    names = ", ".join(choice.name for choice in chosen[flag.kind]) or "none"
+    return (
+        f"{said}: {value!r} is not allowed with {flag.kind} {names}, "
         f"it is an option of {' and '.join(owners)}"
     )
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _identifier(option: str) -> str:
+    """Returns what Python calls an option."""
+    return option.replace("-", "_").replace(".", "__")
 
 
 def _read_config(path: Path) -> RunConfig:
@@ -295,9 +389,11 @@ def _read_config(path: Path) -> RunConfig:
 def _parse(kind: type, value: Any) -> Any:
     """Returns what was given as `kind`, or as it is where it is none, to be refused by name."""
     try:
-        return (
-            tuple(int(item) for item in value.split(",") if item) if kind is tuple else kind(value)
-        )
+        if kind is list:
+            return tuple(_parse(tuple, part) for part in value.split(";") if part)
+        if kind is tuple:
+            return tuple(int(item) for item in value.split(",") if item)
+        return kind(value)
     except ValueError:
         return value
 
@@ -341,7 +437,8 @@ def _known() -> Iterator[tuple[str, str, str]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
+        nested = any(isinstance(item, tuple) for item in value)
+        return (";" if nested else ",").join(map(_text, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from fedjax_ecgr import runs
-from fedjax_ecgr.cli import flags, main
+from fedjax_ecgr.cli import PANELS, main
 from fedjax_ecgr.data.datasets import DATASETS
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs import config
-from fedjax_ecgr.runs.config import LISTINGS, Choice, RunConfig, options_of
+from fedjax_ecgr.runs.config import LISTINGS, Choice, RunConfig, options_of, run_fields
 from fedjax_ecgr.runs.parameters import parameters
 
 QUICK = ["--model", "logistic_regression", "--num-clients", "3", "--rounds", "2"]
@@ -47,7 +47,7 @@ def refused(capsys, *arguments) -> str:
             ["--regulator", "ecgr", "--rule", "gredy"],
             "rule: unknown 'gredy', did you mean 'greedy'",
         ),
-        (["--betta", "1"], "--betta (Possible options: --beta"),
+        (["--betta", "1"], "No such option: --betta (Possible options: "),
         (["--mu", "1"], "mu: '1' is not allowed with algorithm fedavg, it is an option of fedprox"),
         (
             ["--regulator", "ecgr", "--beta", "1.5"],
@@ -61,6 +61,30 @@ def refused(capsys, *arguments) -> str:
         ),
         (["--regulator", "ecgr", "--sketch-size", "0"], "sketch_size: 0 is not allowed"),
         (["--storage", "full"], "storage: 'full' is not allowed with regulator identity"),
+        (
+            ["--algorithm", "feddyn", "--alpha", "1"],
+            "alpha: '1' is not clear, say --partition.alpha or --algorithm.alpha",
+        ),
+        (["--algorithm.alpha", "1"], "algorithm.alpha: '1' is not allowed with algorithm fedavg"),
+        (["--transforms", "clip,cilp"], "transforms: unknown 'cilp', did you mean 'clip'?"),
+        (["--transforms", "top_k", "--share", "0"], "share: 0.0 is not allowed, it must be in (0"),
+        (["--max-norm", "1"], "max-norm: '1' is not allowed with transforms none"),
+        (["--malicious-share", "0.2"], "malicious_share: nobody attacks, choose an attack"),
+        (
+            ["--attack", "sign_flip", "--malicious-share", "1"],
+            "malicious_share: 1.0 is not allowed, it must be in [0, 1)",
+        ),
+        (["--client-test-fraction", "1"], "client_test_fraction: 1.0 is not allowed"),
+        (["--algorithm", "ditto"], "client_test: None is not allowed with ditto"),
+        (
+            ["--system", "heterogeneous", "--deadline", "0.001"],
+            "deadline: 0.001 s is not allowed, nobody can meet it: the quickest client needs ",
+        ),
+        (
+            ["--sampler", "power_of_choice", "--candidates", "4", "--cohort-size", "5"],
+            "candidates: 4 is not allowed, it must be from 5 (the cohort size) to 10",
+        ),
+        (["--model", "bncnn", "--blocks", "4,x"], "blocks: "),
         (["--memory-budget", "0"], "memory_budget: 0.0 is not allowed, it must be in (0, inf)"),
         (["--memory-budget", "2GiB"], "memory_budget: '2GiB' is not allowed, it must be a number"),
         ([*QUICK, "--memory-budget", "1e-4"], "memory_budget: 0.0001 GiB is not allowed, "),
@@ -193,26 +217,87 @@ def test_an_interrupted_run_is_kept(capsys, monkeypatch):
 
 
 def test_help_tells_of_every_option_of_every_factory(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "220")
     assert main(["run", "--help"]) == 0
     shown = capsys.readouterr().out
     words = set(shown.replace(",", " ").split())
     for kind, listing in LISTINGS.items():
-        prefix = "--data-" if kind == "dataset" else "--"
         for name in listing:
             assert f"--{kind}" in words
             assert name in shown
             for option, parameter in options_of(kind, name).items():
-                assert prefix + option.replace("_", "-") in words
+                assert f"--{kind}.{option.replace('_', '-')}" in words
                 assert parameter.help, f"{name}: {option} is not in its docstring"
-    for name in parameters(RunConfig):
+    for name in run_fields():
         assert "--" + name.replace("_", "-") in words
-    for panel in ("Data", "Partition", "Model", "Algorithm", "Regulator", "Run"):
+    for panel in (*PANELS.values(), "Short", "Run"):
         assert f"─ {panel} ─" in shown
 
 
-def test_names_of_options_do_not_clash():
-    assert not set(flags()) & {*parameters(RunConfig), *LISTINGS, "config", "out", "help"}
+def configured(*arguments):
+    """The configuration that a command line asks for."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedjax_ecgr.cli.runs.build", lambda config: seen.append(config) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(["run", *arguments])
+    return seen[0]
+
+
+def test_options_of_one_name_belong_to_their_kinds():
+    """FedDyn's alpha beside Dirichlet's and synthetic's."""
+    one = configured(
+        "--algorithm", "feddyn", "--algorithm.alpha", "0.5", "--partition.alpha", "0.3"
+    )  # fmt: skip
+    assert one.algorithm.options["alpha"] == 0.5
+    assert one.partition.options["alpha"] == 0.3
+    # the short form is that of the one chosen name that takes it
+    assert configured("--alpha", "0.2").partition.options["alpha"] == 0.2
+    natural = ["--dataset", "synthetic", "--partition", "natural", "--num-clients", "10"]
+    assert configured(*natural, "--alpha", "0.2").dataset.options["alpha"] == 0.2
+    assert configured(*natural, "--beta", "0.7").dataset.options["beta"] == 0.7
+    regulated = configured("--regulator", "ecgr", "--beta", "0.7")
+    assert regulated.regulator.options["beta"] == 0.7
+
+
+def test_several_transforms_and_every_other_part_are_chosen_by_name():
+    one = configured(
+        "--transforms", "clip,top_k", "--max-norm", "2", "--share", "0.1", "--no-error-feedback",
+        "--aggregator", "median", "--attack", "sign_flip", "--malicious-share", "0.2",
+        "--sampler", "by_size", "--system", "heterogeneous", "--deadline", "9",
+        "--model", "bncnn", "--blocks", "4,8;16", "--client-test-fraction", "0.2",
+    )  # fmt: skip
+    assert [t.name for t in one.transforms] == ["clip", "top_k"]
+    assert one.transforms[0].options == {"max_norm": 2.0}
+    assert one.transforms[1].options == {"share": 0.1, "error_feedback": False}
+    assert (one.aggregator.name, one.attack.name) == ("median", "sign_flip")
+    assert (one.sampler.name, one.system.options["deadline"]) == ("by_size", 9)
+    assert one.model.options["blocks"] == ((4, 8), (16,))
+    assert one.method == "fedavg + clip + top_k + median"
+    assert runs.from_json(runs.to_json(one)) == one
+
+
+def test_a_run_with_every_part_is_recorded_and_can_be_repeated(capsys):
+    parts = [
+        "--transforms", "clip,top_k", "--aggregator", "trimmed_mean", "--attack", "gaussian",
+        "--malicious-share", "0.34", "--system", "heterogeneous", "--algorithm", "ditto",
+        "--client-test-fraction", "0.3", "--num-clients", "4",
+    ]  # fmt: skip
+    assert main(["run", *QUICK, *parts, "--out", "one"]) == 0
+    first = runs.load("one")
+    assert (first.table["seconds"] > 0).all()
+    assert main(["run", "--config", "one/config.json", "--out", "two"]) == 0
+    for name, column in first.table.items():
+        np.testing.assert_array_equal(column, runs.load("two").table[name])
+    capsys.readouterr()
+
+
+def test_an_option_that_cannot_be_written_down_is_refused_aloud():
+    def odd(*, table: dict[str, int] = {}) -> None:  # noqa: B006
+        """Takes a table."""
+
+    with pytest.raises(TypeError, match="odd: the option 'table' is of type dict"):
+        parameters(odd)
 
 
 def test_the_list_names_everything(capsys, monkeypatch):

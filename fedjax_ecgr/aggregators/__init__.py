@@ -1,6 +1,7 @@
-"""Aggregators: what the server makes of all updates of a cohort, one a file."""
+"""Aggregators: what the server makes of all updates of a cohort, one a file.
 
-from collections.abc import Callable
+To list another one is to import it here.
+"""
 
 from fedjax_ecgr.aggregators.base import Aggregator as Aggregator
 from fedjax_ecgr.aggregators.base import Received as Received
@@ -11,13 +12,6 @@ from fedjax_ecgr.aggregators.krum import krum as krum
 from fedjax_ecgr.aggregators.median import median as median
 from fedjax_ecgr.aggregators.multi_krum import multi_krum as multi_krum
 from fedjax_ecgr.aggregators.trimmed_mean import trimmed_mean as trimmed_mean
+from fedjax_ecgr.listing import listing
 
-AGGREGATORS: dict[str, Callable[..., Aggregator]] = {
-    "median": median,
-    "trimmed_mean": trimmed_mean,
-    "krum": krum,
-    "multi_krum": multi_krum,
-    "bulyan": bulyan,
-    "geometric_median": geometric_median,
-    "centred_clipping": centred_clipping,
-}
+AGGREGATORS = listing(globals(), Aggregator)

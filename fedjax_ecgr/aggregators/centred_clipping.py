@@ -5,8 +5,11 @@ From the centre $v$ that the last round left (zero at first), L times
 $$v \leftarrow v + \frac1n \sum_i (u_i - v) \min\Big(1, \frac{\tau}{\|u_i - v\|}\Big);$$
 
 the result is the update and the next centre. A client moves it by no more than $L\tau/n$ a round,
-whatever it sends; so does an honest one, and $\tau$ has to be of the size of what honest updates
-differ by. All clients count the same. With nobody present the update is zero and the centre stays.
+whatever it sends. So does an honest one: $\tau$ has to be of the size of what honest updates differ
+by. If they are all $u$, and a share $a$ of clients pulls the other way, the centre settles
+$\tau a/(1-a)$ short of $u$; a radius that is large beside the updates themselves lets few clients
+turn them round. All clients count the same. With nobody present the update is zero and the centre
+stays.
 """
 
 from functools import partial
@@ -21,11 +24,11 @@ from fedjax_ecgr.aggregators.matrix import Rows, as_row, as_rows, as_update, ave
 from fedjax_ecgr.types import Array, PyTree
 
 
-def centred_clipping(*, radius: float | Array = 1.0, iterations: int = 1) -> Aggregator:
+def centred_clipping(*, radius: float | Array = 0.1, iterations: int = 1) -> Aggregator:
     """Returns the mean of the updates, each clipped to a ball around the last round's result.
 
     Args:
-      radius: τ > 0, in units of an update's norm.
+      radius: τ > 0, a length like the norm of an update: about what honest updates differ by.
       iterations: L, steps of the algorithm.
 
     Raises:

@@ -4,8 +4,8 @@ Source: Batcher, "Sorting networks and their applications", 1968, as merge excha
 of Computer Programming 3, 5.2.2, algorithm M). In every of the $\frac12 \lceil \log_2 n\rceil
 (\lceil \log_2 n\rceil + 1)$ passes each row is compared with at most one other and the two put in
 order, whatever the values: whole rows at once, of which a processor does many coordinates in one
-instruction. XLA's own sort compares number by number on a CPU; of 100 clients of LeNet it took 13
-times as long.
+instruction. XLA's own sort compares number by number on a CPU; of 100 clients of LeNet it took some
+ten times as long.
 """
 
 import jax

@@ -6,9 +6,9 @@ are each client's own, and never sent:
 $$w_{t+1} = w_t - \sum_{i\in S} p_i u_i \text{ elsewhere}, \qquad
 v_i \leftarrow v_{i,\tau} \text{ in normalisation.}$$
 
-A parameter is of a normalisation layer where the model's statistics have an entry of the same
-top-level name. A client is judged by the global model with its own normalisation. Of a model
-without normalisation it is FedAvg.
+A parameter is of a normalisation layer where it stands in a layer that keeps statistics: beside or
+below them in the names, such as ("bn1", "scale") with ("bn1", "mean"). A client is judged by the
+global model with its own normalisation. Of a model without normalisation it is FedAvg.
 """
 
 from typing import Unpack
@@ -55,9 +55,11 @@ def fedbn(**common: Unpack[Common]) -> Algorithm:
 
 def _split(params: PyTree, batch_stats: PyTree) -> Parts:
     """Returns what is shared as the body, and normalisation as the head."""
-    names = set(batch_stats)
+    statistics = jax.tree.leaves_with_path(batch_stats)
+    # a statistic's last name is its own, those before it are the layer's, unless it has but one
+    layers = [path[:-1] or path for path, _ in statistics if path]
     of_norms = jax.tree.map_with_path(
-        lambda path, _: getattr(path[0], "key", None) in names if path else False, params
+        lambda path, _: any(path[: len(layer)] == layer for layer in layers), params
     )
     return parts(params, of_norms)
 

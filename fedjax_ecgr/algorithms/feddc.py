@@ -1,19 +1,30 @@
 r"""FedDC (Gao et al., arXiv 2203.11751): local drift decoupled and corrected.
 
-Client i keeps a drift $h_i$, how far its ends have gone from the global model in all its rounds,
-and its last mean step, $g_i = (w_\tau - w_t) / (\tau_i \eta_t)$, of which the server knows the
-cohort's average g. It descends on
+Client i keeps its drift $h_i$, the sum of how far its ends have gone from the global model, and a
+control variate $c_i$. It descends on
 
-$$\ell_i(w) + \frac{\alpha}{2}\,\|w + h_i - w_t\|^2 + \langle w, g_i - g\rangle, \qquad
-h_i \leftarrow h_i + (w_\tau - w_t),$$
+$$\ell_i(w) + \frac{\alpha}{2}\,\|w + h_i - w_t\|^2 + \langle w, c - c_i\rangle, \qquad
+h_i^+ = h_i + w_\tau - w_t, \qquad
+c_i^+ = c_i - c + \frac{w_t - w_\tau}{\tau_i \eta_t a},$$
 
-and the server averages drift-corrected ends:
+and the server, which keeps all clients' mean drift h and mean control variate c, moves the mean of
+the ends by the drift:
 
-$$w_{t+1} = \sum_{i\in S} p_i\,(w_t - u_i + h_i^+).$$
+$$h \leftarrow h + \frac{|S|}{N} \sum_{i\in S} p_i\,(h_i^+ - h_i), \quad
+c \leftarrow c + \frac{|S|}{N} \sum_{i\in S} p_i\,(c_i^+ - c_i), \quad
+w_{t+1} = w_t - \sum_{i\in S} p_i u_i + h.$$
 
-All start at zero. Drift and steps take the ends before any regulation.
+All start at zero. Drift and control variates take the ends before any regulation. Where all clients
+take part, the fixed point is the optimum of their loss, each weighed by its size.
+
+The paper writes the last term with the last round's mean steps. Those contain the last correction
+and alternate in sign, so here, as in its authors' program, it is SCAFFOLD's. So is h a mean over
+all clients: over a round's it would carry the noise of who they are, divided by α. a, 1 without
+momentum, is how much further momentum goes, see `scaffold.py`; 1 for a user's own optimiser.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Unpack
 
 import jax
@@ -34,7 +45,10 @@ from fedjax_ecgr.algorithms.base import (
     algorithm,
 )
 from fedjax_ecgr.algorithms.fedprox import proximal_term
+from fedjax_ecgr.algorithms.scaffold import NORMALISERS
 from fedjax_ecgr.types import Array, PyTree
+
+Normaliser = Callable[[Array, Array], Array]
 
 
 def feddc(*, alpha: float | Array = 0.1, **common: Unpack[Common]) -> Algorithm:
@@ -52,26 +66,27 @@ def feddc(*, alpha: float | Array = 0.1, **common: Unpack[Common]) -> Algorithm:
       0.01
     """
     check.number("alpha", alpha, low=0)
+    normaliser = NORMALISERS["plain" if "optimizer" in common else "momentum"]
     return algorithm(
         "feddc",
         common,
         own={"alpha": alpha},
         init_server=_zeros,
-        init_client=lambda first: {"drift": _zeros(first), "step": _zeros(first)},
-        broadcast=lambda mean_step: mean_step,
-        client=_client,
+        init_client=_zeros,
+        broadcast=lambda state: state["control"],
+        client=partial(_client, normaliser),
         server=_server,
     )
 
 
 def _zeros(first: First) -> PyTree:
-    return jax.tree.map(jnp.zeros_like, first.params)
+    zeros = jax.tree.map(jnp.zeros_like, first.params)
+    return {"drift": zeros, "control": zeros}
 
 
-def _client(client: Client, local: Local) -> Outcome:
-    drift, step = local.state["drift"], local.state["step"]
-    centre = jax.tree.map(jnp.subtract, local.params, drift)
-    shift = jax.tree.map(jnp.subtract, step, local.received)
+def _client(normaliser: Normaliser, client: Client, local: Local) -> Outcome:
+    centre = jax.tree.map(jnp.subtract, local.params, local.state["drift"])
+    shift = jax.tree.map(jnp.subtract, local.received, local.state["control"])
 
     def objective(params: PyTree, batch_stats: PyTree, batch: Batch) -> tuple[Array, Seen]:
         loss, seen = batch.loss(params, batch_stats)
@@ -80,15 +95,26 @@ def _client(client: Client, local: Local) -> Outcome:
         return loss + penalty + sum(jax.tree.leaves(products)), seen
 
     trained = client.train(objective=objective)
+    steps, momentum = trained.num_steps, local.hyperparameters["momentum"]
+    reach = steps * local.learning_rate * normaliser(momentum, steps)
     moved = jax.tree.map(jnp.subtract, trained.params, local.params)
-    reach = trained.num_steps * local.learning_rate
-    step = jax.tree.map(
-        lambda m: jnp.where(reach > 0, m / jnp.where(reach > 0, reach, 1), 0), moved
+    # a step size of 0 tells nothing of the gradient
+    control = jax.tree.map(
+        lambda m, c: jnp.where(reach > 0, -m / jnp.where(reach > 0, reach, 1) - c, 0),
+        moved,
+        local.received,
     )
-    drift = jax.tree.map(jnp.add, drift, moved)
-    update = jax.tree.map(jnp.subtract, trained.update, drift)
-    return Outcome(Upload(update, uniform=step), {"drift": drift, "step": step}, trained)
+    change = {"drift": moved, "control": control}
+    own = jax.tree.map(jnp.add, local.state, change)
+    return Outcome(Upload(trained.update, weighted=change), own, trained)
 
 
 def _server(server: Server, upload: Upload) -> tuple[PyTree, PyTree]:
-    return upload.update, upload.uniform
+    state = jax.tree.map(
+        lambda s, change: s + server.participation * change, server.state, upload.weighted
+    )
+    anybody = server.present.any()
+    direction = jax.tree.map(
+        lambda u, h: jnp.where(anybody, u - h, 0), upload.update, state["drift"]
+    )
+    return direction, state

@@ -89,4 +89,5 @@ def _server(server: Server, upload: Upload) -> tuple[PyTree, PyTree]:
     h = jax.tree.map(
         lambda h, moved: h - alpha * server.participation * moved, server.state, upload.uniform
     )
-    return jax.tree.map(lambda u, h: u + h / alpha, upload.update, h), h
+    anybody = server.present.any()  # else the model stays
+    return jax.tree.map(lambda u, h: jnp.where(anybody, u + h / alpha, 0), upload.update, h), h

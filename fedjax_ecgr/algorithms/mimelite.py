@@ -10,7 +10,8 @@ started:
 $$s \leftarrow (1 - \beta) \sum_{i\in S} p_i \nabla F_i(w_t) + \beta s, \qquad s_0 = 0.$$
 
 β is the clients' `momentum`; an `optimizer` of the user's is not used. The paper weighs clients
-evenly. A weight decay is added to g and to the whole gradients.
+evenly. A weight decay is added to g and to the whole gradients. Steps are some 1 − β times as long
+as heavy-ball momentum's, so a learning rate 1 / (1 − β) times FedAvg's is the like of it.
 """
 
 from typing import Unpack

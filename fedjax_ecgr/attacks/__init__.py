@@ -1,6 +1,7 @@
-"""Attacks: what malicious clients do, one a file."""
+"""Attacks: what malicious clients do, one a file.
 
-from collections.abc import Callable
+To list another one is to import it here.
+"""
 
 from fedjax_ecgr.attacks.base import Attack as Attack
 from fedjax_ecgr.attacks.base import Attacking as Attacking
@@ -11,13 +12,6 @@ from fedjax_ecgr.attacks.label_flip import label_flip as label_flip
 from fedjax_ecgr.attacks.lie import lie as lie
 from fedjax_ecgr.attacks.min_max import min_max as min_max
 from fedjax_ecgr.attacks.sign_flip import sign_flip as sign_flip
+from fedjax_ecgr.listing import listing
 
-ATTACKS: dict[str, Callable[..., Attack]] = {
-    "sign_flip": sign_flip,
-    "gaussian": gaussian,
-    "boosted": boosted,
-    "label_flip": label_flip,
-    "lie": lie,
-    "ipm": ipm,
-    "min_max": min_max,
-}
+ATTACKS = listing(globals(), Attack)

@@ -14,6 +14,7 @@ import optax
 
 from fedjax_ecgr.algorithms import Algorithm, Batch, Seen, Trained
 from fedjax_ecgr.attacks.base import Attack
+from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Examples
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import Given, Regulator
@@ -193,6 +194,7 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
         return jax.lax.fori_loop(0, length, partial(step, observe), first)
 
     watched = plan.watched(plan.params)
+    plan = plan._replace(given=_given_part(plan.given, watched))
     max_steps = plan.epochs * batches(shard.row.shape[0], work.batch_size)
     end, finalize = _watch(plan, watched, max_steps, steps)
     total = jax.tree.map(jnp.subtract, watched, plan.watched(end.params))
@@ -210,6 +212,19 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
         drift=optax.tree.norm(total),
         info=info,
     )
+
+
+def _given_part(given: Given, watched: PyTree) -> Given:
+    """Returns what the regulator is given, of the part of the parameters that it watches."""
+    if not jax.tree.leaves(given.direction):
+        return given
+    direction = jax.tree.map(
+        lambda x, d: None if x is None else d,
+        watched,
+        given.direction,
+        is_leaf=lambda x: x is None,
+    )
+    return given._replace(direction=direction)
 
 
 def _watch(
@@ -306,7 +321,11 @@ def make_batch(
         return total / jnp.maximum(mask.sum(), 1).astype(dtype), Seen(batch_stats, total)
 
     def features(params: PyTree, batch_stats: PyTree) -> Array:
-        assert work.model.features is not None  # asked for before anything is compiled
+        if work.model.features is None:  # found when shapes are asked for, before any compilation
+            raise InputError(
+                f"{work.algorithm.name}: model: {work.model.name}, which has no features, is not "
+                "allowed (Model.features, what the last layer is given)"
+            )
         return work.model.features(params, batch_stats, inputs, mask=mask, train=train, key=key)
 
     return Batch(inputs, labels, mask, loss, features)

@@ -24,12 +24,15 @@ class ECGRInfo(NamedTuple):
       num_steps: τ, int32.
       rescale: ‖Σ d‖ / ‖u‖, the factor of step 3; 1 where ‖u‖ = 0.
       cosine: cosine between the plain and the regulated update; 1 where either is zero.
+      spread: how much the steps disagree, 1 − ‖Σ d‖² / (τ Σ ‖d‖²), in [0, 1]: 0 for equal steps,
+        1 for steps that cancel; 0 where nothing moved.
     """
 
     selection: Selection
     num_steps: Array
     rescale: Array
     cosine: Array
+    spread: Array
 
 
 class Plan(NamedTuple):
@@ -41,6 +44,7 @@ class Plan(NamedTuple):
       weights: [τ], 1 for convergent and β for exploratory steps.
       unit: the largest of the steps' units; sums are over it.
       noise: a blend no longer than this is rounding.
+      energy: Σ ‖d‖² over the unit².
     """
 
     selection: Selection
@@ -48,6 +52,7 @@ class Plan(NamedTuple):
     weights: Array
     unit: Array
     noise: Array
+    energy: Array
 
 
 def reaggregate(
@@ -117,7 +122,7 @@ def plan_of(
     weights = jnp.where(selection.chosen, 1, jnp.asarray(beta, dtype))
     # Rounding alone leaves about this much of deltas that cancel; the direction is then noise.
     noise = 4 * jnp.finfo(dtype).eps * jnp.sum(weights * jnp.sqrt(jnp.diagonal(gram)))
-    return Plan(selection, num_steps, weights, unit, noise)
+    return Plan(selection, num_steps, weights, unit, noise, jnp.sum(jnp.diagonal(gram)))
 
 
 def summed(plan: Plan, rows: PyTree, units: Array, mask: Array) -> tuple[PyTree, PyTree]:
@@ -143,7 +148,10 @@ def rescaled(plan: Plan, total: PyTree, blended: PyTree) -> tuple[PyTree, ECGRIn
     product = optax.tree.vdot(total, blended)
     lengths = jnp.where(vanished, 1, total_norm * blended_norm)
     cosine = jnp.where((lengths > 0) & ~vanished, product / jnp.where(lengths > 0, lengths, 1), 1)
-    return update, ECGRInfo(plan.selection, plan.num_steps, rescale, cosine)
+    most_square = jnp.maximum(plan.num_steps, 1).astype(total_norm.dtype) * plan.energy
+    agreement = jnp.square(total_norm) / jnp.where(most_square > 0, most_square, 1)
+    spread = jnp.where(most_square > 0, jnp.clip(1 - agreement, 0, 1), 0)
+    return update, ECGRInfo(plan.selection, plan.num_steps, rescale, cosine, spread)
 
 
 def check_options(beta: Any, select_ratio: Any, rule: str) -> None:

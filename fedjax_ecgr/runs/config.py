@@ -12,16 +12,34 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_ecgr import check
+from fedjax_ecgr.aggregators import AGGREGATORS
 from fedjax_ecgr.algorithms import ALGORITHMS
+from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import DATASETS, arrays
 from fedjax_ecgr.data.federated import Dataset
-from fedjax_ecgr.data.partition import PARTITIONS
+from fedjax_ecgr.data.partition import PARTITIONS, hold_out
 from fedjax_ecgr.engine import Simulation, simulation
 from fedjax_ecgr.engine.run import MAX_SEED
 from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.regulators import REGULATORS
 from fedjax_ecgr.runs.parameters import Parameter, conform, parameters
+from fedjax_ecgr.samplers import SAMPLERS
+from fedjax_ecgr.systems import SYSTEMS
+from fedjax_ecgr.transforms import TRANSFORMS
+
+
+def mean() -> None:
+    """Returns nothing: updates are averaged by weight."""
+
+
+def none() -> None:
+    """Returns nothing: all clients are honest."""
+
+
+def ideal() -> None:
+    """Returns nothing: every client takes all its steps, in no time."""
+
 
 LISTINGS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "dataset": DATASETS,
@@ -29,8 +47,13 @@ LISTINGS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "model": MODELS,
     "algorithm": ALGORITHMS,
     "regulator": REGULATORS,
+    "transforms": TRANSFORMS,
+    "aggregator": {"mean": mean, **AGGREGATORS},
+    "attack": {"none": none, **ATTACKS},
+    "sampler": SAMPLERS,
+    "system": {"ideal": ideal, **SYSTEMS},
 }
-"""What a configuration chooses by name, each from its listing."""
+"""What a configuration chooses by name, each from its listing; of transforms several."""
 
 PRECISIONS = {
     "highest": "the parameters' own type: float32",
@@ -78,6 +101,14 @@ class RunConfig:
       model: what is trained.
       algorithm: the federated algorithm.
       regulator: what stands between local steps and the upload.
+      transforms: what clients do to their updates before they send them, in this order.
+      aggregator: what the server makes of the updates.
+      attack: what malicious clients do.
+      sampler: who takes part in a round.
+      system: what clients' devices manage in a round, and in what time.
+      malicious_share: share of all clients that is malicious, in [0, 1), where there is an attack.
+      client_test_fraction: share of each client's examples held out for its own test, in (0, 1), by
+        which personal models are judged; by default none.
       num_clients: number of clients.
       cohort_size: clients a round, sampled without replacement; all by default.
       rounds: how many rounds.
@@ -107,6 +138,13 @@ class RunConfig:
     model: Choice = field(default=Choice("mlp"))
     algorithm: Choice = field(default=Choice("fedavg"))
     regulator: Choice = field(default=Choice("identity"))
+    transforms: tuple[Choice, ...] = ()
+    aggregator: Choice = field(default=Choice("mean"))
+    attack: Choice = field(default=Choice("none"))
+    sampler: Choice = field(default=Choice("uniform"))
+    system: Choice = field(default=Choice("ideal"))
+    malicious_share: float = 0.0
+    client_test_fraction: float | None = None
     num_clients: int = 10
     cohort_size: int | None = None
     rounds: int = 50
@@ -127,8 +165,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for kind in LISTINGS:
-            object.__setattr__(self, kind, _complete(kind, getattr(self, kind)))
-        for name, parameter in parameters(RunConfig).items():
+            chosen = getattr(self, kind)
+            several = kind == "transforms"
+            complete = tuple(_complete(kind, c) for c in chosen) if several else None
+            object.__setattr__(self, kind, complete if several else _complete(kind, chosen))
+        for name, parameter in run_fields().items():
             conform("", parameter, getattr(self, name))
         check.known("precision", self.precision, PRECISIONS)
         for name, low in (("num_clients", 1), ("rounds", 1), ("eval_every", 1)):
@@ -139,12 +180,22 @@ class RunConfig:
                 check.count(name, getattr(self, name), low=0)
         if self.target_accuracy is not None:
             check.number("target_accuracy", self.target_accuracy, low=0, high=1)
+        check.number("malicious_share", self.malicious_share, low=0, high=1, high_open=True)
+        if self.malicious_share and self.attack.name == "none":
+            raise InputError("malicious_share: nobody attacks, choose an attack")
+        if self.client_test_fraction is not None:
+            check.number(
+                "client_test_fraction", self.client_test_fraction,
+                low=0, high=1, low_open=True, high_open=True,
+            )  # fmt: skip
 
     @property
     def method(self) -> str:
-        """What tables call it: the algorithm, and the regulator if there is one."""
-        algorithm, regulator = self.algorithm.name, self.regulator.name
-        return algorithm if regulator == "identity" else f"{algorithm} + {regulator}"
+        """What tables call it: the algorithm, and what is added to it."""
+        added = [self.regulator.name, *(t.name for t in self.transforms), self.aggregator.name]
+        return " + ".join(
+            [self.algorithm.name, *(name for name in added if name not in ("identity", "mean"))]
+        )
 
 
 def to_json(config: RunConfig) -> str:
@@ -153,6 +204,7 @@ def to_json(config: RunConfig) -> str:
         name: value._asdict() if isinstance(value, Choice) else value
         for name, value in vars(config).items()
     }
+    plain["transforms"] = [choice._asdict() for choice in config.transforms]
     return json.dumps(plain, indent=2, allow_nan=False) + "\n"
 
 
@@ -169,7 +221,16 @@ def from_json(text: str) -> RunConfig:
     if not isinstance(given, dict):
         raise InputError(f"config: {given!r} is not allowed, it must be an object of fields")
     check.options("config", given, RunConfig.__annotations__)
-    chosen = {kind: _read_choice(kind, given[kind]) for kind in LISTINGS if kind in given}
+    chosen: dict[str, Any] = {
+        kind: _read_choice(kind, given[kind])
+        for kind in LISTINGS
+        if kind in given and kind != "transforms"
+    }
+    if "transforms" in given:
+        listed = given["transforms"]
+        if not isinstance(listed, list):
+            raise InputError(f"transforms: {listed!r} is not allowed, it must be a list")
+        chosen["transforms"] = tuple(_read_choice("transforms", choice) for choice in listed)
     return RunConfig(**{**given, **chosen})
 
 
@@ -179,22 +240,36 @@ def build(config: RunConfig) -> Simulation:
     Raises:
       InputError: if anything is out of range or does not fit together.
     """
-    regulator = _make("regulator", config.regulator)
-    algorithm = _make("algorithm", config.algorithm, regulator=regulator)
+    algorithm = _make(
+        "algorithm",
+        config.algorithm,
+        regulator=_make("regulator", config.regulator),
+        transforms=tuple(_make("transforms", choice) for choice in config.transforms),
+        aggregator=_make("aggregator", config.aggregator),
+    )
     dataset = _dataset(config)
     model = _make("model", config.model, dataset.spec)
+    seed = config.seed if config.partition_seed is None else config.partition_seed
     clients = _make(
         "partition",
         config.partition,
         dataset.train,
         num_clients=config.num_clients,
-        seed=config.seed if config.partition_seed is None else config.partition_seed,
+        seed=seed,
     )
+    client_test = None
+    if config.client_test_fraction is not None:
+        clients, client_test = hold_out(clients, config.client_test_fraction, seed=seed)
     return simulation(
         algorithm,
         model,
         clients,
         test=dataset.test,
+        client_test=client_test,
+        sampler=_make("sampler", config.sampler),
+        system=_make("system", config.system),
+        attack=_make("attack", config.attack),
+        malicious_share=config.malicious_share,
         cohort_size=config.cohort_size,
         batch_size=config.batch_size,
         local_epochs=config.local_epochs,
@@ -205,6 +280,11 @@ def build(config: RunConfig) -> Simulation:
         memory_budget=config.memory_budget,
         eval_batch_size=config.eval_batch_size,
     )
+
+
+def run_fields() -> dict[str, Parameter]:
+    """Returns the fields of a configuration that are no choice from a listing."""
+    return parameters(RunConfig, leave_out=LISTINGS)
 
 
 def options_of(kind: str, name: str) -> dict[str, Parameter]:

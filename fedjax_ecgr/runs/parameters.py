@@ -5,7 +5,7 @@ regulator, model, partition or data set is one file and one line in its listing.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import UnionType
 from typing import Any, NamedTuple, Union, Unpack, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,7 @@ _NAMES = {
     float: "a number",
     str: "text",
     tuple: "whole numbers",
+    list: "lists of whole numbers",
 }
 
 
@@ -28,7 +29,7 @@ class Parameter(NamedTuple):
 
     Attributes:
       name: the keyword.
-      kind: bool, int, float, str, or tuple for a sequence of whole numbers.
+      kind: bool, int, float, str, tuple for a sequence of whole numbers, or list for one of such.
       default: what it is if not given; None where that means something of its own.
       help: what the docstring says of it, as one line.
     """
@@ -39,11 +40,20 @@ class Parameter(NamedTuple):
     help: str
 
 
-def parameters(factory: Callable[..., Any]) -> dict[str, Parameter]:
+def parameters(
+    factory: Callable[..., Any], leave_out: Collection[str] = ()
+) -> dict[str, Parameter]:
     """Returns the options that `factory` takes, by name.
 
-    Left out are what has no default (the examples, the spec) and what has no plain value (arrays,
-    callables, a regulator).
+    Left out are what has no default (the examples, the spec) and what is annotated `Any`, which
+    says that it can be given in Python alone (a dtype).
+
+    Args:
+      factory: a function, or a dataclass.
+      leave_out: more that is left out, by name.
+
+    Raises:
+      TypeError: for an option of a type that cannot be written down: no option is lost unsaid.
     """
     types, texts = get_type_hints(factory), descriptions(factory)
     found: dict[str, Parameter] = {}
@@ -52,9 +62,15 @@ def parameters(factory: Callable[..., Any]) -> dict[str, Parameter]:
         if options and options[0] in (Common, LocalCommon):
             found |= _common(options[0])
         elif parameter.default is not parameter.empty:
+            if types.get(name) is Any or name in leave_out:
+                continue
             kind = _kind(types.get(name))
-            if kind is not None:
-                found[name] = Parameter(name, kind, parameter.default, texts.get(name, ""))
+            if kind is None:
+                raise TypeError(
+                    f"{factory.__name__}: the option {name!r} is of type {types.get(name)}, which "
+                    "no command line can write; annotate it `Any` to leave it to Python"
+                )
+            found[name] = Parameter(name, kind, parameter.default, texts.get(name, ""))
     return found
 
 
@@ -81,17 +97,22 @@ def conform(owner: str, parameter: Parameter, value: Any) -> Any:
       InputError: if the value is of another type; ranges are left to the factory.
     """
     if isinstance(value, list):
-        value = tuple(value)
+        value = tuple(tuple(item) if isinstance(item, list) else item for item in value)
     fits = {
         float: _is_number(value, int | float),
         int: _is_number(value, int),
-        tuple: isinstance(value, tuple) and all(_is_number(item, int) for item in value),
+        tuple: _are_whole(value),
+        list: isinstance(value, tuple) and all(_are_whole(item) for item in value),
     }.get(parameter.kind, isinstance(value, parameter.kind))
     if fits or (value is None and parameter.default is None):
         return value
     raise InputError(
         f"{owner}{parameter.name}: {value!r} is not allowed, it must be {_NAMES[parameter.kind]}"
     )
+
+
+def _are_whole(values: Any) -> bool:
+    return isinstance(values, tuple) and all(_is_number(item, int) for item in values)
 
 
 def _is_number(value: Any, kind: Any) -> bool:
@@ -114,5 +135,10 @@ def _kind(annotation: Any) -> type | None:
     for kind in (bool, float, int, str):
         if kind in alternatives:
             return kind
-    sequences = (a for a in alternatives if get_origin(a) in (tuple, list, Sequence))
-    return tuple if any(get_args(a)[0] is int for a in sequences) else None
+    for sequence in (a for a in alternatives if get_origin(a) in (tuple, list, Sequence)):
+        item = get_args(sequence)[0]
+        if item is int:
+            return tuple
+        if get_origin(item) in (tuple, list, Sequence) and get_args(item)[0] is int:
+            return list
+    return None

@@ -4,6 +4,7 @@
     environment.json   versions, hardware, when it started
     history.parquet    one row a round: the columns of `History.table`, and `cohort`
     curves.png         the same as a figure
+    model/             the trained parameters and statistics of a run that finished (Orbax)
     summary.json       `status`, and the run in a few numbers
 
 The status is `running` until the run ends as `finished`, `diverged`, `interrupted` or `failed`.
@@ -29,7 +30,7 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation, run
 from fedjax_ecgr.runs.config import RunConfig, from_json, to_json
 from fedjax_ecgr.runs.environment import environment
-from fedjax_ecgr.runs.recorded import Recorded
+from fedjax_ecgr.runs.recorded import MODEL, Recorded
 from fedjax_ecgr.runs.report import curves
 
 _SAVE_SECONDS = 10.0  # what a killed run loses at most
@@ -51,10 +52,11 @@ def record(
       on_progress: called after each block of `eval_every` rounds.
 
     Raises:
-      InputError: if the folder exists; it is left as it is.
+      InputError: if the folder exists; it is left as it is. Or if nobody could ever take part.
       DivergedError: if NaN or Inf turns up; the status is `diverged` then.
       KeyboardInterrupt: if the user stops it; the status is `interrupted` then.
     """
+    built.check(jax.random.key(config.seed), built.hyperparameters)
     folder = _create(Path(folder), config)
     rows = _Rows(folder)
 
@@ -83,6 +85,7 @@ def record(
         reason = {"error": f"{type(error).__name__}: {error}"}
         _finish(folder, config, "failed", rows.history(), reason)
         raise
+    _write_model(folder, history)
     _finish(folder, config, "finished", history)
     return history
 
@@ -197,6 +200,15 @@ def _finish(
         figure = curves(history.table, title)
         write(folder / "curves.png", lambda file: figure.savefig(file, format="png"))
     _write_json(folder / "summary.json", summary)
+
+
+def _write_model(folder: Path, history: History) -> None:
+    import orbax.checkpoint as ocp  # only who writes waits for the import
+
+    state = history.state
+    model = {"params": state.params, "batch_stats": state.batch_stats}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute() / MODEL, jax.device_get(model))
 
 
 def _write_history(folder: Path, history: History) -> None:

@@ -286,6 +286,16 @@ def test_centred_clipping_keeps_its_centre_where_nobody_is_present(x64):
     np.testing.assert_array_equal(flatten(after), flatten(state))
 
 
+def test_centred_clipping_settles_short_of_honest_updates(x64):
+    """By radius · a / (1 − a), a = 2/11 of the clients, the other way."""
+    updates, state = np.tile(draw(12)[0], (CLIENTS, 1)), None
+    updates[:2] *= -5
+    for _ in range(200):
+        result, state = run("centred_clipping", updates, numbers={"radius": 0.3}, state=state)
+    norm = np.linalg.norm(updates[-1])
+    np.testing.assert_allclose(result, updates[-1] * (1 - 0.3 * 2 / 9 / norm), rtol=1e-6)
+
+
 def test_mean_weighs_clients(x64):
     weights = weights_of(np.arange(CLIENTS) > 1)
     updates = draw(11)

@@ -133,16 +133,8 @@ def assert_same(actual, wanted, tolerance, where):
         np.testing.assert_allclose(flat, wanted, rtol=0, atol=tolerance, err_msg=where)
 
 
-@pytest.fixture
-def quick():
-    """Compiles faster and runs slower, which so few steps do not feel."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-def personal_models(built, data, state, key):
-    """The parameters that each client is judged by: [clients, P]."""
+def personal_models(built, data, state, key, part=0):
+    """The parameters that each client is judged by, or its statistics: [clients, P]."""
     setting = built.setting
     work, numbers = setting.work, jax.tree.map(jnp.asarray, built.hyperparameters)
     late = jax.random.fold_in(jax.random.fold_in(key, state.round), np.uint32(2**32 - 10))
@@ -155,9 +147,9 @@ def personal_models(built, data, state, key):
         memories = jax.tree.map(lambda x: x[client], state.clients)
         impl = jax.random.key_impl(key)
         model, local, _ = at_client(work, start, memories, data, slot, None, impl)
-        return ravel_pytree(work.algorithm.personal(model, local)[0])[0]
+        return ravel_pytree(work.algorithm.personal(model, local)[part])[0]
 
-    return jax.jit(partial(jax.lax.map, one))(jnp.arange(len(SIZES), dtype=jnp.int32))
+    return jax.jit(partial(jax.lax.map, one))(jnp.arange(len(data.sizes), dtype=jnp.int32))
 
 
 @pytest.mark.usefixtures("quick", "x64")

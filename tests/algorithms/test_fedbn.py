@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.data import from_owners
@@ -96,3 +97,38 @@ def test_normalisation_is_not_sent():
     ]
     # scale, bias, mean and variance of two channels
     assert setting[0].bytes_up - setting[1].bytes_up == 4 * 2 * 4
+
+
+class Block(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(1, 2, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(2, rngs=rngs)
+
+    def __call__(self, x, *, mask):
+        return self.norm(self.conv(x), mask=mask)
+
+
+class Net(nnx.Module):
+    """Normalisation inside a block, whose convolution is shared."""
+
+    def __init__(self, rngs):
+        self.block, self.out = Block(rngs), nnx.Linear(32, 3, rngs=rngs)
+
+    def __call__(self, x, *, mask):
+        return self.out(self.block(x, mask=mask).reshape(x.shape[0], -1))
+
+
+def test_only_normalisation_of_a_block_stays():
+    net, data = fx.models.from_nnx(Net), federation()
+    params, stats = net.init(jax.random.key(0))
+    first = fx.algorithms.First(params, stats, {}, 3)
+    own = fx.algorithms.fedbn().init_client(first)["params"]
+    assert own["block"]["conv"] == {"bias": None, "kernel": None}
+    assert own["out"] == {"bias": None, "kernel": None}
+    assert own["block"]["norm"].keys() == {"bias", "scale"}
+    built = fx.simulation(fx.algorithms.fedbn(), net, data, client_test=data, batch_size=6)
+    key = jax.random.key(1)
+    state, _ = built.round(built.init(key), key, built.hyperparameters)
+    block, before = state.params["block"], built.init(key).params["block"]
+    assert np.abs(block["conv"]["kernel"] - before["conv"]["kernel"]).max() > 1e-4
+    np.testing.assert_array_equal(block["norm"]["scale"], before["norm"]["scale"])

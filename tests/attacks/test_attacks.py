@@ -151,6 +151,14 @@ def test_float32_is_as_good_at_any_scale(name, power):
 
 
 @colluding
+@pytest.mark.parametrize("roles", ["mmmmmmmmmmm", "mmmaaaaaaaa", "aaaaaaaaaaa"])
+def test_without_honest_clients_nothing_changes(name, roles):
+    updates = draw(7).astype(np.float32)
+    made = collude(compiled(name), updates, list(roles), defaults(name), jnp.float32)
+    np.testing.assert_array_equal(made, updates)
+
+
+@colluding
 def test_honest_clients_that_diverged_are_left_out(name, x64):
     updates = draw(3)
     spoilt = updates.copy()
