@@ -1,9 +1,7 @@
 """The command line: arguments in, progress and tables out.
 
 `fedjax-ecgr run` has an option for everything that a factory of a listing takes, derived from its
-signature and docstring, so nothing is to be done here for a new algorithm, model or data set. An
-option is named by its kind, `--algorithm.alpha`; the short `--alpha` is that of whichever of the
-names chosen takes it, where only one does.
+signature and docstring, so nothing is to be done here for a new algorithm, model or data set.
 """
 
 import dataclasses
@@ -12,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import rich
@@ -26,16 +24,11 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import DivergedError, Progress
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
+from fedjax_ecgr.kinds import Kind, write
+from fedjax_ecgr.options import choices, dashed, flags, parse, short_forms
 from fedjax_ecgr.regulators import RULES, STORAGES
-from fedjax_ecgr.runs.config import (
-    LISTINGS,
-    PRECISIONS,
-    Choice,
-    RunConfig,
-    options_of,
-    run_fields,
-)
-from fedjax_ecgr.runs.parameters import Parameter, descriptions, first_line
+from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, SEVERAL, RunConfig, run_fields
+from fedjax_ecgr.runs.parameters import descriptions, first_line
 
 PANELS = {
     "dataset": "Data",
@@ -49,29 +42,7 @@ PANELS = {
     "sampler": "Sampler",
     "system": "System",
 }
-_METAVARS = {
-    int: "INT", float: "NUMBER", str: "NAME", tuple: "INT,INT,…", list: "INT,INT;INT…", Path: "PATH"
-}  # fmt: skip
 BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
-
-
-class Flag(NamedTuple):
-    """An option of the command line that goes to a factory.
-
-    Attributes:
-      kind: the listing it belongs to.
-      parameter: the factories' parameter; of the first factory, where several have it.
-      help: what it is, and for which names.
-    """
-
-    kind: str
-    parameter: Parameter
-    help: str
-
-    @property
-    def option(self) -> str:
-        """Its full name, `algorithm.alpha`, as it is written behind two dashes."""
-        return f"{self.kind}.{_dashed(self.parameter.name)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,39 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
 
 
-def flags() -> dict[str, Flag]:
-    """Returns the options that go to factories, by full name (`algorithm.server-momentum`)."""
-    found: dict[str, Flag] = {}
-    for kind, listing in LISTINGS.items():
-        users: dict[str, dict[str, Parameter]] = {}
-        for name in listing:
-            for parameter in options_of(kind, name).values():
-                users.setdefault(parameter.name, {})[name] = parameter
-        for by_user in users.values():
-            first = next(iter(by_user.values()))
-            text = _explain(by_user, everyone=len(by_user) == len(listing) > 1)
-            flag = Flag(kind, first, text)
-            found[flag.option] = flag
-    return found
-
-
-def short_forms() -> dict[str, list[Flag]]:
-    """Returns the options that the parameters' names alone stand for, by those: `alpha`.
-
-    What a run's own options are called has no other meaning.
-    """
-    found: dict[str, list[Flag]] = {}
-    for flag in flags().values():
-        found.setdefault(_dashed(flag.parameter.name), []).append(flag)
-    taken = {_dashed(name) for name in (*LISTINGS, *run_fields(), "config", "out", "help")}
-    return {name: of for name, of in found.items() if name not in taken}
-
-
 def run(given: dict[str, Any]) -> int:
     """Trains, with a progress bar, and records the run in a folder of its own.
 
     A run folder holds the full configuration (repeat it with --config), versions, the history as
-    Parquet, a summary and the curves. Options override those of --config.
+    Parquet, a summary, the curves and the trained model. Options override those of --config.
+
+    An option of a part is named by its kind or transform, --partition.alpha; --alpha is enough
+    where only one of the parts chosen has such an option.
     """
     out, config = given.pop("out"), _configure(given, given.pop("config"))
     folder = runs.refuse_existing(out or Path("runs") / _run_name(config))
@@ -178,7 +124,7 @@ def compare(
     """Compares recorded runs: mean ± standard deviation over those that differ in the seed only."""
     if out is not None:
         runs.refuse_existing(out)
-    target = None if target_accuracy is None else _parse(float, target_accuracy)
+    target = None if target_accuracy is None else parse(Kind(float), target_accuracy)
     if target is not None:
         check.number("target_accuracy", target, low=0, high=1)
     resolved = [folder.resolve() for folder in folders]
@@ -232,150 +178,73 @@ def _with_options(function: Any) -> Any:
 
 def _keywords() -> Iterator[inspect.Parameter]:
     fields = {field.name: field for field in dataclasses.fields(RunConfig)}
-    documented, short = descriptions(RunConfig), short_forms()
+    documented, found = descriptions(RunConfig), flags()
     for kind, panel in PANELS.items():
-        default = fields[kind].default
-        shown = default.name if isinstance(default, Choice) else "none, or some: a,b"
-        names = f"{', '.join(LISTINGS[kind])} [default: {shown}]"
-        yield _keyword(kind, [f"--{kind}"], str, f"{documented[kind].rstrip('.')}: {names}", panel)
-        for flag in flags().values():
+        default = "none" if kind in SEVERAL else fields[kind].default.name
+        several = ", with commas between" if kind in SEVERAL else ""
+        names = f"{', '.join(LISTINGS[kind])}{several} [default: {default}]"
+        yield _keyword(kind, str, f"{documented[kind].rstrip('.')}: {names}", panel, "NAME")
+        for flag in found:
             if flag.kind == kind:
-                alone = short.get(_dashed(flag.parameter.name)) == [flag]
-                called = [flag.option, *([_dashed(flag.parameter.name)] if alone else [])]
-                yield _keyword(
-                    _identifier(flag.option), [f"--{name}" for name in called],
-                    flag.parameter.kind, flag.help, panel,
-                )  # fmt: skip
-    for name, of in short.items():
-        if len(of) > 1:
-            text = f"that of {' or '.join(f'--{flag.option}' for flag in of)} which is taken"
-            yield _keyword(_identifier(name), [f"--{name}"], of[0].parameter.kind, text, "Short")
+                yield _keyword(flag.option, flag.takes.scalar, flag.help, panel, flag.takes.metavar)
+    for name, of in short_forms(found).items():
+        yield _keyword(name, of[0].takes.scalar, "", "Short", hidden=True)
     for name, parameter in run_fields().items():
-        default = "" if parameter.default is None else f" [default: {_text(parameter.default)}]"
-        text = parameter.help + default
-        yield _keyword(name, [f"--{_dashed(name)}"], parameter.kind, text, "Run")
+        default = "" if parameter.default is None else f" [default: {write(parameter.default)}]"
+        text, kind_ = parameter.help + default, parameter.kind
+        yield _keyword(dashed(name), kind_.scalar, text, "Run", kind_.metavar)
     text = "config.json of a recorded run, to start from"
-    yield _keyword("config", ["--config"], Path, text, "Run")
+    yield _keyword("config", Path, text, "Run", "PATH")
     text = "the run folder, a new name [default: runs/<time>-<method>-<data>]"
-    yield _keyword("out", ["--out"], Path, text, "Run")
+    yield _keyword("out", Path, text, "Run", "PATH")
 
 
-def _keyword(name: str, options: list[str], kind: type, text: str, panel: str) -> inspect.Parameter:
-    if kind is bool:
-        options = [f"{option}/--no-{option[2:]}" for option in options]
+def _keyword(
+    name: str, kind: type, text: str, panel: str, metavar: str = "", *, hidden: bool = False
+) -> inspect.Parameter:
+    space, dot, last = name.rpartition(".")
     option = typer.Option(
-        *options,
+        f"--{name}/--{space}{dot}no-{last}" if kind is bool else f"--{name}",
         help=escape(text),
         rich_help_panel=panel,
         show_default=False,
-        metavar=_METAVARS.get(kind),
+        metavar=None if kind is bool else metavar,
+        hidden=hidden,
     )
     # Numbers come in as text, so that all that is wrong with one is said by the same checks.
     taken = kind if kind in (bool, Path) else str
     return inspect.Parameter(
-        name,
+        _identifier(name),
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[taken | None, option],
     )
 
 
-def _explain(by_user: dict[str, Parameter], *, everyone: bool) -> str:
-    """Returns the help of an option that several factories may take, each with its own default."""
-    told: dict[str, list[str]] = {}
-    for name, parameter in by_user.items():
-        default = "" if parameter.default is None else f" [default: {_text(parameter.default)}]"
-        told.setdefault(parameter.help + default, []).append(name)
-    if everyone and len(told) == 1:
-        return next(iter(told))
-    return "\n\n".join(f"{', '.join(names)}: {text}" for text, names in told.items())
-
-
 def _configure(given: dict[str, Any], path: Path | None) -> RunConfig:
     """Returns the configuration of a file, or the default one, with what was given in its place."""
     base = RunConfig() if path is None else _read_config(path)
     given = {name: value for name, value in given.items() if value is not None}
-    chosen = {kind: _chosen(kind, base, given.pop(kind, None)) for kind in LISTINGS}
-    for flag, said, value in _given_flags(chosen, given):
-        takers = _takers(flag, chosen)
-        if not takers:
-            raise InputError(_not_taken(flag, chosen, said, value))
-        if len(takers) > 1:
-            names = " and ".join(choice.name for choice in takers)
-            raise InputError(f"{said}: {value!r} is not clear, {names} both take it (see --config)")
-        takers[0].options[flag.parameter.name] = _parse(flag.parameter.kind, value)  # type: ignore[index]
-    kinds = {name: parameter.kind for name, parameter in run_fields().items()}
-    fields = {name: _parse(kinds[name], value) for name, value in given.items()}
-    one = {kind: tuple(of) if kind == "transforms" else of[0] for kind, of in chosen.items()}
-    return dataclasses.replace(base, **{**one, **fields})
-
-
-def _chosen(kind: str, base: RunConfig, names: str | None) -> list[Choice]:
-    """Returns the choices of one kind, with the options that stay when others are chosen."""
-    before = getattr(base, kind)
-    before = list(before) if kind == "transforms" else [before]
-    if names is None:
-        return [Choice(choice.name, dict(choice.options)) for choice in before]
-    kept = {option: value for choice in before for option, value in choice.options.items()}
-    wanted = [n for n in names.split(",") if n] if kind == "transforms" else [names]
-    if wanted == ["none"] and kind == "transforms":
-        wanted = []
-    return [
-        Choice(name, {o: v for o, v in kept.items() if o in options_of(kind, name)})
-        for name in wanted
-    ]
-
-
-def _given_flags(
-    chosen: dict[str, list[Choice]], given: dict[str, Any]
-) -> Iterator[tuple[Flag, str, Any]]:
-    """Yields the factories' options that were given, as they were called; takes them out."""
-    for name, flag in flags().items():
-        if _identifier(name) in given:
-            alone = short_forms().get(_dashed(flag.parameter.name)) == [flag]
-            said = _dashed(flag.parameter.name) if alone else name
-            yield flag, said, given.pop(_identifier(name))
-    for name, of in short_forms().items():
-        if len(of) > 1 and _identifier(name) in given:
-            value = given.pop(_identifier(name))
-            taken = [flag for flag in of if _takers(flag, chosen)]
-            if len(taken) > 1:
-                options = " or ".join(f"--{flag.option}" for flag in taken)
-                raise InputError(f"{name}: {value!r} is not clear, say {options}")
-            yield (taken or of)[0], name, value
-
-
-def _takers(flag: Flag, chosen: dict[str, list[Choice]]) -> list[Choice]:
-    """Returns the names chosen that take an option."""
-    return [
-        choice
-        for choice in chosen[flag.kind]
-        if flag.parameter.name in options_of(flag.kind, choice.name)
-    ]
-
-
-def _not_taken(flag: Flag, chosen: dict[str, list[Choice]], said: str, value: Any) -> str:
-    of = short_forms().get(said, [flag])
-    owners = [
-        name
-        for one in of
-        for name in LISTINGS[one.kind]
-        if one.parameter.name in options_of(one.kind, name)
-    ]
-    names = ", ".join(choice.name for choice in chosen[flag.kind]) or "none"
-    return (
-        f"{said}: {value!r} is not allowed with {flag.kind} {names}, "
-        f"it is an option of {' and '.join(owners)}"
-    )
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
+    names = {kind: given.pop(kind) for kind in LISTINGS if kind in given}
+    fields = {
+        name: parse(parameter.kind, given.pop(name))
+        for name, parameter in run_fields().items()
+        if name in given
+    }
+    chosen = {
+        kind: tuple(of) if kind in SEVERAL else of[0]
+        for kind, of in choices(base, names, {_option(k): v for k, v in given.items()}).items()
+    }
+    return dataclasses.replace(base, **{**chosen, **fields})
 
 
 def _identifier(option: str) -> str:
-    """Returns what Python calls an option."""
+    """Returns what Python calls an option; `_option` is the way back."""
     return option.replace("-", "_").replace(".", "__")
+
+
+def _option(identifier: str) -> str:
+    return dashed(identifier.replace("__", "."))
 
 
 def _read_config(path: Path) -> RunConfig:
@@ -384,18 +253,6 @@ def _read_config(path: Path) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise InputError(f"config: {str(path)!r} cannot be read: {reason}") from None
-
-
-def _parse(kind: type, value: Any) -> Any:
-    """Returns what was given as `kind`, or as it is where it is none, to be refused by name."""
-    try:
-        if kind is list:
-            return tuple(_parse(tuple, part) for part in value.split(";") if part)
-        if kind is tuple:
-            return tuple(int(item) for item in value.split(",") if item)
-        return kind(value)
-    except ValueError:
-        return value
 
 
 def _result(summary: dict[str, Any]) -> Iterator[str]:
@@ -433,13 +290,6 @@ def _known() -> Iterator[tuple[str, str, str]]:
         yield "placement", name, text
     for name, text in PRECISIONS.items():
         yield "precision", name, text
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        nested = any(isinstance(item, tuple) for item in value)
-        return (";" if nested else ",").join(map(_text, value)) or "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _fail(message: str, status: int) -> int:

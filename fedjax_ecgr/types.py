@@ -1,7 +1,7 @@
 """The types that every room speaks of."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -14,3 +14,7 @@ Hyperparameters = Mapping[str, Any]
 """The numbers of one part, by name: array leaves of the compiled program."""
 Loss = Callable[[Array, Array], Array]
 """`(outputs [B, classes], labels [B]) -> [B]`."""
+PYTHON_ONLY = "Python only"
+"""`Annotated[..., PYTHON_ONLY]`: an option that no file and no command line can hold."""
+DType = Annotated[Any, PYTHON_ONLY]
+"""The dtype of parameters, as NumPy takes one."""

@@ -11,10 +11,10 @@ import pytest
 from fedjax_ecgr import runs
 from fedjax_ecgr.cli import PANELS, main
 from fedjax_ecgr.data.datasets import DATASETS
+from fedjax_ecgr.options import dashed, flags, short_forms
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs import config
 from fedjax_ecgr.runs.config import LISTINGS, Choice, RunConfig, options_of, run_fields
-from fedjax_ecgr.runs.parameters import parameters
 
 QUICK = ["--model", "logistic_regression", "--num-clients", "3", "--rounds", "2"]
 
@@ -48,7 +48,7 @@ def refused(capsys, *arguments) -> str:
             "rule: unknown 'gredy', did you mean 'greedy'",
         ),
         (["--betta", "1"], "No such option: --betta (Possible options: "),
-        (["--mu", "1"], "mu: '1' is not allowed with algorithm fedavg, it is an option of fedprox"),
+        (["--mu", "1"], "mu: '1' is not allowed with algorithm fedavg, it is an option of adafedprox, "),
         (
             ["--regulator", "ecgr", "--beta", "1.5"],
             "beta: 1.5 is not allowed, it must be in [0, 1]",
@@ -63,12 +63,31 @@ def refused(capsys, *arguments) -> str:
         (["--storage", "full"], "storage: 'full' is not allowed with regulator identity"),
         (
             ["--algorithm", "feddyn", "--alpha", "1"],
-            "alpha: '1' is not clear, say --partition.alpha or --algorithm.alpha",
+            "--alpha: ambiguous, one of --partition.alpha, --algorithm.alpha",
         ),
+        (
+            ["--dataset", "synthetic", "--alpha", "1"],
+            "--alpha: ambiguous, one of --dataset.alpha, --partition.alpha",
+        ),
+        (
+            ["--partition", "iid", "--alpha", "1"],
+            "alpha: '1' is not allowed with dataset digits and partition iid and algorithm fedavg,"
+            " it is an option of synthetic, dirichlet, quantity, ",
+        ),
+        (
+            ["--partition.alpha", "1", "--alpha", "2"],
+            "alpha: '2' is not allowed beside --partition.alpha",
+        ),
+        (["--partition.alhpa", "1"], "--partition.alhpa (Possible options: "),
         (["--algorithm.alpha", "1"], "algorithm.alpha: '1' is not allowed with algorithm fedavg"),
         (["--transforms", "clip,cilp"], "transforms: unknown 'cilp', did you mean 'clip'?"),
         (["--transforms", "top_k", "--share", "0"], "share: 0.0 is not allowed, it must be in (0"),
-        (["--max-norm", "1"], "max-norm: '1' is not allowed with transforms none"),
+        (["--levels", "7"], "levels: '7' is not allowed with transforms none"),
+        (["--top-k.share", "1"], "top-k.share: '1' is not allowed with transforms none"),
+        (
+            ["--transforms", "top_k,random_k", "--share", "0.1"],
+            "--share: ambiguous, one of --random-k.share, --top-k.share",
+        ),
         (["--malicious-share", "0.2"], "malicious_share: nobody attacks, choose an attack"),
         (
             ["--attack", "sign_flip", "--malicious-share", "1"],
@@ -84,7 +103,10 @@ def refused(capsys, *arguments) -> str:
             ["--sampler", "power_of_choice", "--candidates", "4", "--cohort-size", "5"],
             "candidates: 4 is not allowed, it must be from 5 (the cohort size) to 10",
         ),
-        (["--model", "bncnn", "--blocks", "4,x"], "blocks: "),
+        (
+            ["--model", "bncnn", "--blocks", "4,x"],
+            "blocks: '4,x' is not allowed, it must be groups",
+        ),
         (["--memory-budget", "0"], "memory_budget: 0.0 is not allowed, it must be in (0, inf)"),
         (["--memory-budget", "2GiB"], "memory_budget: '2GiB' is not allowed, it must be a number"),
         ([*QUICK, "--memory-budget", "1e-4"], "memory_budget: 0.0001 GiB is not allowed, "),
@@ -225,12 +247,13 @@ def test_help_tells_of_every_option_of_every_factory(capsys, monkeypatch):
         for name in listing:
             assert f"--{kind}" in words
             assert name in shown
+            space = dashed(name) if kind == "transforms" else kind
             for option, parameter in options_of(kind, name).items():
-                assert f"--{kind}.{option.replace('_', '-')}" in words
+                assert f"--{space}.{dashed(option)}" in words
                 assert parameter.help, f"{name}: {option} is not in its docstring"
     for name in run_fields():
-        assert "--" + name.replace("_", "-") in words
-    for panel in (*PANELS.values(), "Short", "Run"):
+        assert f"--{dashed(name)}" in words
+    for panel in (*PANELS.values(), "Run"):
         assert f"─ {panel} ─" in shown
 
 
@@ -265,7 +288,7 @@ def test_several_transforms_and_every_other_part_are_chosen_by_name():
         "--transforms", "clip,top_k", "--max-norm", "2", "--share", "0.1", "--no-error-feedback",
         "--aggregator", "median", "--attack", "sign_flip", "--malicious-share", "0.2",
         "--sampler", "by_size", "--system", "heterogeneous", "--deadline", "9",
-        "--model", "bncnn", "--blocks", "4,8;16", "--client-test-fraction", "0.2",
+        "--model", "bncnn", "--blocks", "4,8/16", "--client-test-fraction", "0.2",
     )  # fmt: skip
     assert [t.name for t in one.transforms] == ["clip", "top_k"]
     assert one.transforms[0].options == {"max_norm": 2.0}
@@ -292,12 +315,37 @@ def test_a_run_with_every_part_is_recorded_and_can_be_repeated(capsys):
     capsys.readouterr()
 
 
-def test_an_option_that_cannot_be_written_down_is_refused_aloud():
-    def odd(*, table: dict[str, int] = {}) -> None:  # noqa: B006
-        """Takes a table."""
+def test_transforms_of_one_option_are_told_apart_by_their_names():
+    both = ["--transforms", "random_k,top_k", "--top-k.share", "0.3", "--random-k.share", "0.2"]
+    one = configured(*both, "--top-k.no-error-feedback")
+    assert [t.options["share"] for t in one.transforms] == [0.2, 0.3]
+    assert [t.options["error_feedback"] for t in one.transforms] == [True, False]
+    Path("config.json").write_text(runs.to_json(one))
+    fewer = configured("--config", "config.json", "--transforms", "top_k,clip")
+    assert [t.name for t in fewer.transforms] == ["top_k", "clip"]
+    assert fewer.transforms[0] == one.transforms[1]
+    assert configured("--config", "config.json", "--transforms", "none").transforms == ()
 
-    with pytest.raises(TypeError, match="odd: the option 'table' is of type dict"):
-        parameters(odd)
+
+def test_another_name_keeps_what_was_set_and_no_other_s_defaults():
+    before = configured("--algorithm", "fedprox", "--mu", "0.3", "--momentum", "0.5")
+    Path("config.json").write_text(runs.to_json(before))
+    after = configured("--config", "config.json", "--algorithm", "fedadam").algorithm.options
+    assert after["momentum"] == 0.5
+    defaults = {name: p.default for name, p in options_of("algorithm", "fedadam").items()}
+    assert after == {**defaults, "momentum": 0.5}
+    assert configured("--config", "config.json", "--algorithm", "moon").algorithm.options["mu"] == (
+        0.3
+    )
+
+
+def test_names_mean_one_thing():
+    found = flags()
+    options = [flag.option for flag in found]
+    own = {dashed(name) for name in (*LISTINGS, *run_fields(), "config", "out", "help")}
+    assert len(options) == len(set(options))
+    assert not own & set(short_forms(found))
+    assert not {flag.space for flag in found if flag.kind == "transforms"} & set(LISTINGS)
 
 
 def test_the_list_names_everything(capsys, monkeypatch):

@@ -13,4 +13,4 @@ from fedjax_ecgr.models.logistic_regression import logistic_regression as logist
 from fedjax_ecgr.models.mlp import mlp as mlp
 from fedjax_ecgr.ops.convolution import conv_general_dilated as conv_general_dilated
 
-MODELS = listing(globals(), Model)
+MODELS = listing(globals(), Model, given=["spec"])

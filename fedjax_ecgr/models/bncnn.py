@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from fedjax_ecgr.models.layers import (
 )
 from fedjax_ecgr.models.mlp import head_init, headed, hidden_layers
 from fedjax_ecgr.ops.pooling import max_pool
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, DType, PyTree
 
 
 def bncnn(
@@ -27,7 +26,7 @@ def bncnn(
     blocks: Sequence[Sequence[int]] = ((64, 64), (128, 128), (256, 256)),
     hidden: Sequence[int] = (),
     kernel: int = 3,
-    dtype: Any = jnp.float32,
+    dtype: DType = jnp.float32,
 ) -> Model:
     """Returns blocks of convolutions and a dense head; by default the 6-convolution CNN.
 

@@ -13,7 +13,7 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.models.flax_nnx import broadcast_mask, keep_if_empty
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, DType, PyTree
 
 WHILE_TRAINING = {"train": True, "deterministic": False, "use_running_average": False}
 """The keywords by which a module may learn whether it trains, and what they are when it does."""
@@ -23,7 +23,7 @@ def from_linen(
     module: linen.Module,
     spec: Spec,
     name: str = "",
-    dtype: Any = jnp.float32,
+    dtype: DType = jnp.float32,
     *,
     head: Sequence[str] = (),
     features: str | None = None,

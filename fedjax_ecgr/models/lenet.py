@@ -10,12 +10,12 @@ from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.models.layers import conv_init, conv_pool, flatten
 from fedjax_ecgr.models.mlp import head_init, headed, hidden_layers
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, DType, PyTree
 
 SMALLEST_SIDE = 12
 
 
-def lenet(spec: Spec, dtype: Any = jnp.float32) -> Model:
+def lenet(spec: Spec, dtype: DType = jnp.float32) -> Model:
     """Returns LeNet-5: 61,706 parameters on 28 × 28 × 1 with ten classes.
 
     conv1 (6, 5 × 5, padding 2), ReLU, max-pool 2, conv2 (16, 5 × 5), ReLU, max-pool 2, flatten,

@@ -1,15 +1,15 @@
 """Multinomial logistic regression: the convex model of the federated literature."""
 
-from typing import Any
 
 import jax.numpy as jnp
 
 from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.models.mlp import mlp
+from fedjax_ecgr.types import DType
 
 
-def logistic_regression(spec: Spec, dtype: Any = jnp.float32) -> Model:
+def logistic_regression(spec: Spec, dtype: DType = jnp.float32) -> Model:
     """Returns one dense layer over the flattened input, {"fc1": {"kernel", "bias"}}.
 
     Args:

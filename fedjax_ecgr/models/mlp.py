@@ -11,10 +11,10 @@ from fedjax_ecgr.check import count
 from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models.base import Apply, Init, Model
 from fedjax_ecgr.models.layers import dense, dense_init, flatten
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, DType, PyTree
 
 
-def mlp(spec: Spec, hidden: Sequence[int] = (200,), dtype: Any = jnp.float32) -> Model:
+def mlp(spec: Spec, hidden: Sequence[int] = (200,), dtype: DType = jnp.float32) -> Model:
     """Returns dense layers with ReLU between, over the flattened input.
 
     Parameters are {"fc1": {"kernel", "bias"}, "fc2": …}. The default is one hidden layer

@@ -49,7 +49,10 @@ LISTINGS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "sampler": SAMPLERS,
     "system": SYSTEMS,
 }
-"""What a configuration chooses by name, each from its listing; of transforms several."""
+"""What a configuration chooses by name, each from its listing."""
+
+SEVERAL = ("transforms",)
+"""Of which any number is chosen, in an order."""
 
 PRECISIONS = {
     "highest": "the parameters' own type: float32",

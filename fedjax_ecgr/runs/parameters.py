@@ -5,37 +5,29 @@ regulator, model, partition or data set is one file and one line in its listing.
 """
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
-from types import UnionType
-from typing import Any, NamedTuple, Union, Unpack, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Collection
+from functools import cache
+from typing import Any, NamedTuple
 
 from docstring_parser import parse
 
-from fedjax_ecgr.algorithms import COMMON_DEFAULTS, Common, LocalCommon
+from fedjax_ecgr.algorithms import COMMON_DEFAULTS, Common
 from fedjax_ecgr.check import InputError
-
-_NAMES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    tuple: "whole numbers",
-    list: "lists of whole numbers",
-}
+from fedjax_ecgr.kinds import Kind, annotations, fits, kind_of
 
 
 class Parameter(NamedTuple):
-    """One option of a factory, of a type that can be written in JSON and on a command line.
+    """One option of a factory, of a kind that can be written in JSON and on a command line.
 
     Attributes:
       name: the keyword.
-      kind: bool, int, float, str, tuple for a sequence of whole numbers, or list for one of such.
+      kind: what a value must be.
       default: what it is if not given; None where that means something of its own.
       help: what the docstring says of it, as one line.
     """
 
     name: str
-    kind: type
+    kind: Kind
     default: Any
     help: str
 
@@ -45,32 +37,25 @@ def parameters(
 ) -> dict[str, Parameter]:
     """Returns the options that `factory` takes, by name.
 
-    Left out are what has no default (the examples, the spec) and what is annotated `Any`, which
-    says that it can be given in Python alone (a dtype).
+    Left out are what has no default (the examples, the spec) and what is no plain value.
 
     Args:
       factory: a function, or a dataclass.
       leave_out: more that is left out, by name.
 
     Raises:
-      TypeError: for an option of a type that cannot be written down: no option is lost unsaid.
+      TypeError: for an option of a type that is neither plain nor says that it is not.
     """
-    types, texts = get_type_hints(factory), descriptions(factory)
+    taken, texts = inspect.signature(factory).parameters, descriptions(factory)
     found: dict[str, Parameter] = {}
-    for name, parameter in inspect.signature(factory).parameters.items():
-        options = get_args(types[name]) if get_origin(types.get(name)) is Unpack else ()
-        if options and options[0] in (Common, LocalCommon):
-            found |= _common(options[0])
-        elif parameter.default is not parameter.empty:
-            if types.get(name) is Any or name in leave_out:
-                continue
-            kind = _kind(types.get(name))
-            if kind is None:
-                raise TypeError(
-                    f"{factory.__name__}: the option {name!r} is of type {types.get(name)}, which "
-                    "no command line can write; annotate it `Any` to leave it to Python"
-                )
-            found[name] = Parameter(name, kind, parameter.default, texts.get(name, ""))
+    for name, annotation in annotations(factory).items():
+        kind = None if name in leave_out else kind_of(annotation)
+        if kind is None:
+            continue
+        if name not in taken:  # of what all algorithms share
+            found[name] = Parameter(name, kind, COMMON_DEFAULTS[name], descriptions(Common)[name])
+        elif taken[name].default is not inspect.Parameter.empty:
+            found[name] = Parameter(name, kind, taken[name].default, texts.get(name, ""))
     return found
 
 
@@ -79,6 +64,7 @@ def first_line(factory: Callable[..., Any]) -> str:
     return parse(inspect.getdoc(factory) or "").short_description or ""
 
 
+@cache
 def descriptions(documented: Any) -> dict[str, str]:
     """Returns what a docstring says of each argument or attribute, each as one line."""
     described = parse(inspect.getdoc(documented) or "").params
@@ -96,49 +82,13 @@ def conform(owner: str, parameter: Parameter, value: Any) -> Any:
     Raises:
       InputError: if the value is of another type; ranges are left to the factory.
     """
-    if isinstance(value, list):
-        value = tuple(tuple(item) if isinstance(item, list) else item for item in value)
-    fits = {
-        float: _is_number(value, int | float),
-        int: _is_number(value, int),
-        tuple: _are_whole(value),
-        list: isinstance(value, tuple) and all(_are_whole(item) for item in value),
-    }.get(parameter.kind, isinstance(value, parameter.kind))
-    if fits or (value is None and parameter.default is None):
+    value = _as_tuple(value)
+    if fits(parameter.kind, value) or (value is None and parameter.default is None):
         return value
     raise InputError(
-        f"{owner}{parameter.name}: {value!r} is not allowed, it must be {_NAMES[parameter.kind]}"
+        f"{owner}{parameter.name}: {value!r} is not allowed, it must be {parameter.kind.text}"
     )
 
 
-def _are_whole(values: Any) -> bool:
-    return isinstance(values, tuple) and all(_is_number(item, int) for item in values)
-
-
-def _is_number(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _common(taken: Any) -> dict[str, Parameter]:
-    texts = descriptions(Common)
-    return {
-        name: Parameter(name, float, default, texts[name])
-        for name, default in COMMON_DEFAULTS.items()
-        if name in taken.__annotations__
-    }
-
-
-def _kind(annotation: Any) -> type | None:
-    """Returns the plain type that an annotation allows (`float | Array`: float), or None."""
-    union = get_origin(annotation) in (Union, UnionType)
-    alternatives = get_args(annotation) if union else (annotation,)
-    for kind in (bool, float, int, str):
-        if kind in alternatives:
-            return kind
-    for sequence in (a for a in alternatives if get_origin(a) in (tuple, list, Sequence)):
-        item = get_args(sequence)[0]
-        if item is int:
-            return tuple
-        if get_origin(item) in (tuple, list, Sequence) and get_args(item)[0] is int:
-            return list
-    return None
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

@@ -9,5 +9,4 @@ from fedjax_ecgr.data.datasets.synthetic import synthetic as synthetic
 from fedjax_ecgr.data.federated import Dataset
 from fedjax_ecgr.listing import listing
 
-# What can be had by name alone; `arrays` needs the arrays.
-DATASETS = {name: f for name, f in listing(globals(), Dataset).items() if f is not arrays}
+DATASETS = listing(globals(), Dataset, apart=["arrays"])

@@ -13,4 +13,4 @@ from fedjax_ecgr.data.partition.quantity import quantity as quantity
 from fedjax_ecgr.data.partition.shards import shards as shards
 from fedjax_ecgr.listing import listing
 
-PARTITIONS = listing(globals(), FederatedDataset)
+PARTITIONS = listing(globals(), FederatedDataset, given=["examples", "num_clients"])

@@ -1,0 +1,167 @@
+"""The options of the command line that go to factories: how they are named, and what they ask for.
+
+An option is named by the kind of what takes it, `--algorithm.alpha`, or, as there may be several,
+by the transform, `--top-k.share`. The part behind the dot is enough, `--alpha`, where only one of
+the names that a command line chooses takes such an option.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fedjax_ecgr import check
+from fedjax_ecgr.check import InputError
+from fedjax_ecgr.kinds import Kind, read, write
+from fedjax_ecgr.runs.config import LISTINGS, SEVERAL, Choice, RunConfig, options_of, run_fields
+from fedjax_ecgr.runs.parameters import Parameter
+
+
+class Flag(NamedTuple):
+    """An option that goes to factories.
+
+    Attributes:
+      space: what stands before the dot.
+      name: what stands behind it.
+      kind: the listing it belongs to.
+      takers: for each name of the listing that takes it, the parameter.
+      everyone: whether that is all of the listing, of more than one.
+    """
+
+    space: str
+    name: str
+    kind: str
+    takers: Mapping[str, Parameter]
+    everyone: bool
+
+    @property
+    def option(self) -> str:
+        """The full name, as it is written behind two dashes."""
+        return f"{self.space}.{self.name}"
+
+    @property
+    def takes(self) -> Kind:
+        """What its value must be."""
+        return next(iter(self.takers.values())).kind
+
+    @property
+    def help(self) -> str:
+        """What it is, and for which names, each with its default."""
+        told: dict[str, list[str]] = {}
+        for name, parameter in self.takers.items():
+            default = "" if parameter.default is None else f" [default: {write(parameter.default)}]"
+            told.setdefault(parameter.help + default, []).append(name)
+        if self.kind in SEVERAL or (self.everyone and len(told) == 1):
+            return "\n\n".join(told)
+        return "\n\n".join(f"{', '.join(names)}: {text}" for text, names in told.items())
+
+
+def flags() -> list[Flag]:
+    """Returns all options that go to factories, kind by kind."""
+    found = []
+    for kind, listing in LISTINGS.items():
+        spaces: dict[tuple[str, str], dict[str, Parameter]] = {}
+        for name in listing:
+            space = dashed(name) if kind in SEVERAL else kind
+            for option, parameter in options_of(kind, name).items():
+                spaces.setdefault((space, dashed(option)), {})[name] = parameter
+        for (space, option), takers in spaces.items():
+            everyone = len(takers) == len(listing) > 1
+            found.append(Flag(space, option, kind, takers, everyone))
+    return found
+
+
+def short_forms(found: list[Flag]) -> dict[str, list[Flag]]:
+    """Returns what each short form may stand for.
+
+    What a run's own options are called has no other meaning: theirs are written in full.
+    """
+    taken = {dashed(name) for name in (*LISTINGS, *run_fields(), "config", "out", "help")}
+    forms: dict[str, list[Flag]] = {}
+    for flag in found:
+        if flag.name not in taken:
+            forms.setdefault(flag.name, []).append(flag)
+    return forms
+
+
+def choices(
+    base: RunConfig, names: Mapping[str, str], given: Mapping[str, Any]
+) -> dict[str, list[Choice]]:
+    """Returns what a command line chooses, by kind.
+
+    Args:
+      base: what is chosen where nothing is said.
+      names: by kind, the name given, or several with commas between.
+      given: what was said of options, in full (`algorithm.alpha`) or short (`alpha`).
+
+    Raises:
+      InputError: for an unknown name, an option that none of the chosen names takes, or that more
+        than one does.
+    """
+    chosen = {kind: _chosen(kind, base, names.get(kind)) for kind in LISTINGS}
+    found = flags()
+    full, forms = {flag.option: flag for flag in found}, short_forms(found)
+    for said, value in given.items():
+        could = [full[said]] if said in full else forms[said]
+        does = [flag for flag in could if _takers(flag, chosen)]
+        if not does:
+            raise InputError(_not_taken(said, value, could, chosen))
+        if len(does) > 1:
+            options = ", ".join(f"--{flag.option}" for flag in does)
+            raise InputError(f"--{said}: ambiguous, one of {options}")
+        if said not in full and does[0].option in given:
+            raise InputError(f"{said}: {value!r} is not allowed beside --{does[0].option}")
+        for choice in _takers(does[0], chosen):
+            parameter = does[0].takers[choice.name]
+            choice.options[parameter.name] = parse(parameter.kind, value)  # type: ignore[index]
+    return chosen
+
+
+def parse(kind: Kind, value: Any) -> Any:
+    """Returns what was given as `kind`, or as it is where it is none, to be refused by name."""
+    try:
+        return read(kind, value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def dashed(name: str) -> str:
+    """Returns a Python name as options are written."""
+    return name.replace("_", "-")
+
+
+def _chosen(kind: str, base: RunConfig, said: str | None) -> list[Choice]:
+    """Returns the choices of one kind, with those options of the base that stay."""
+    before = list(getattr(base, kind)) if kind in SEVERAL else [getattr(base, kind)]
+    if said is None:
+        return [Choice(name, dict(options)) for name, options in before]
+    if kind not in SEVERAL:
+        return [Choice(said, _kept(kind, said, before[0]))]
+    by_name = {choice.name: dict(choice.options) for choice in before}
+    names = [] if said == "none" else [name for name in said.split(",") if name]
+    for name in names:
+        check.known(kind, name, LISTINGS[kind])
+    return [Choice(name, by_name.get(name, {})) for name in names]
+
+
+def _kept(kind: str, name: str, before: Choice) -> dict[str, Any]:
+    """Returns the options that stay when another name is chosen: what was set, if it takes it."""
+    takes, took = options_of(kind, name), options_of(kind, before.name)
+    same = name == before.name
+    return {
+        option: value
+        for option, value in before.options.items()
+        if option in takes and (same or value != took[option].default)
+    }
+
+
+def _takers(flag: Flag, chosen: Mapping[str, list[Choice]]) -> list[Choice]:
+    return [choice for choice in chosen[flag.kind] if choice.name in flag.takers]
+
+
+def _not_taken(said: str, value: Any, could: list[Flag], chosen: Mapping[str, list[Choice]]) -> str:
+    kinds = dict.fromkeys(flag.kind for flag in could)
+    names = [f"{kind} {', '.join(c.name for c in chosen[kind]) or 'none'}" for kind in kinds]
+    owners = dict.fromkeys(name for flag in could for name in flag.takers)
+    return (
+        f"{said}: {value!r} is not allowed with {' and '.join(names)}, "
+        f"it is an option of {', '.join(owners)}"
+    )
