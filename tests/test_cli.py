@@ -48,7 +48,10 @@ def refused(capsys, *arguments) -> str:
             "rule: unknown 'gredy', did you mean 'greedy'",
         ),
         (["--betta", "1"], "No such option: --betta (Possible options: "),
-        (["--mu", "1"], "mu: '1' is not allowed with algorithm fedavg, it is an option of ada"),
+        (
+            ["--mu", "1"],
+            "mu: '1' is not allowed with algorithm fedavg, it is an option of adafedprox, ",
+        ),
         (
             ["--regulator", "ecgr", "--beta", "1.5"],
             "beta: 1.5 is not allowed, it must be in [0, 1]",

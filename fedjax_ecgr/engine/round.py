@@ -306,7 +306,9 @@ def _ask(
         numbers.get("sampler", {}),
     )
     sizes = data.sizes[cohort.clients]
-    steps, seconds = work.num_steps(sizes), jnp.zeros((), dtype)
+    # a client of weight 0 is not asked
+    steps = jnp.where(cohort.weights > 0, work.num_steps(sizes), 0)
+    seconds = jnp.zeros((), dtype)
     if setting.system is not None:
         system, given = setting.system, numbers.get("system", {})
         devices = system.init(jax.random.fold_in(key, _DEVICES), data.num_clients, given)
@@ -316,8 +318,6 @@ def _ask(
     # in floating point, of 32 bits at least: a sum of sizes may overflow
     counting = counting_dtype(dtype)
     weights = jnp.where(steps > 0, cohort.weights.astype(counting), 0)
-    # a client of weight 0 was not asked
-    steps = jnp.where(cohort.weights > 0, steps, 0)
     total = weights.sum()
     weights = (weights / jnp.where(total > 0, total, 1)).astype(dtype)
     malicious: PyTree = ()

@@ -1,6 +1,5 @@
 """Multinomial logistic regression: the convex model of the federated literature."""
 
-
 import jax.numpy as jnp
 
 from fedjax_ecgr.data.federated import Spec

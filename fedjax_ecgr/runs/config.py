@@ -37,10 +37,6 @@ def none() -> None:
     """Returns nothing: all clients are honest."""
 
 
-def ideal() -> None:
-    """Returns nothing: every client takes all its steps, in no time."""
-
-
 LISTINGS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "dataset": DATASETS,
     "partition": PARTITIONS,
@@ -51,7 +47,7 @@ LISTINGS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "aggregator": {"mean": mean, **AGGREGATORS},
     "attack": {"none": none, **ATTACKS},
     "sampler": SAMPLERS,
-    "system": {"ideal": ideal, **SYSTEMS},
+    "system": SYSTEMS,
 }
 """What a configuration chooses by name, each from its listing."""
 

@@ -6,5 +6,6 @@ To list another one is to import it here.
 from fedjax_ecgr.listing import listing
 from fedjax_ecgr.systems.base import System as System
 from fedjax_ecgr.systems.heterogeneous import heterogeneous as heterogeneous
+from fedjax_ecgr.systems.ideal import ideal as ideal
 
 SYSTEMS = listing(globals(), System)

@@ -42,7 +42,7 @@ class Transform(NamedTuple):
       update: `(update, state, sending) -> (update, state)`; the update is like the parameters.
       wire: `update -> arrays`: what is sent of an update, a pytree of arrays by whose shapes and
         dtypes bytes are counted; None where the update is sent as it is. It is never run, only
-        traced for shapes.
+        traced for shapes; of several transforms the last that has one counts.
     """
 
     name: str

@@ -8,7 +8,8 @@ n_i \sim \mathcal N\Big(0, \Big(\frac{z\,C \max_j p_j}{p_i \sqrt m}\Big)^2 I\Big
 
 so that the mean $\sum_i p_i u_i$ has noise of standard deviation $z\,C \max_j p_j$: z times the
 most that one client's update can contribute to it. With equal weights that is z C / m. What
-ε that is over the rounds of a run, `fedjax_ecgr.transforms.epsilon` says.
+ε that is over the rounds of a run, `fedjax_ecgr.transforms.epsilon` says. All entries are sent, as
+noise is in all of them, whatever was left out before.
 """
 
 import jax
@@ -37,7 +38,7 @@ def dp_fedavg(clip_norm: float | Array = 1.0, noise_multiplier: float | Array = 
     check.number("clip_norm", clip_norm, low=0, low_open=True)
     check.number("noise_multiplier", noise_multiplier, low=0)
     numbers = {"clip_norm": clip_norm, "noise_multiplier": noise_multiplier}
-    return Transform("dp_fedavg", numbers, lambda params: (), _update)
+    return Transform("dp_fedavg", numbers, lambda params: (), _update, wire=lambda update: update)
 
 
 def _update(update: PyTree, state: PyTree, sending: Sending) -> tuple[PyTree, PyTree]:

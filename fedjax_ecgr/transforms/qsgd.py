@@ -49,8 +49,12 @@ def qsgd(levels: int = 127) -> Transform:
 
 
 def _rounded(v: Array, levels: int, key: Array) -> Array:
-    norm = jnp.sqrt(jnp.sum(jnp.square(v)))
-    scaled = jnp.abs(v) / jnp.where(norm > 0, norm, 1) * levels
+    # by the largest entry first: squares of finite entries overflow, or vanish
+    largest = jnp.max(jnp.abs(v), initial=0)
+    unit = jnp.abs(v) / jnp.where(largest > 0, largest, 1)
+    length = jnp.sqrt(jnp.sum(jnp.square(unit)))
+    # a layer of one entry is at the last level, whatever rounding says: there is no code beyond
+    scaled = jnp.minimum(unit / jnp.where(length > 0, length, 1) * levels, levels)
     below = jnp.floor(scaled)
     up = jax.random.uniform(key, v.shape, v.dtype) < scaled - below
-    return norm * jnp.sign(v) * (below + up.astype(v.dtype)) / levels
+    return largest * (length * jnp.sign(v) * (below + up.astype(v.dtype)) / levels)

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 import fedjax_ecgr as fx
 from fedjax_ecgr import metrics, transforms
 from fedjax_ecgr.transforms import TRANSFORMS, Sending
-from tests.plain import transforms as plain
+from tests.engine.test_parts import LAYOUTS, federation, moved, simulation
+from tests.plain.transforms.clip import clip as plain_clip
+from tests.plain.transforms.qsgd import levels as plain_levels
+from tests.plain.transforms.random_k import random_k as plain_random_k
+from tests.plain.transforms.top_k import top_k as plain_top_k
 
 SIZE = 12
 
@@ -46,7 +50,7 @@ def test_clip_is_its_formula(seed, scale, max_norm):
     with jax.enable_x64(True):
         vector = drawn(seed, scale)
         update, _ = apply(transforms.clip(max_norm), vector)
-        np.testing.assert_allclose(flat(update), plain.clip(vector, max_norm), rtol=1e-12)
+        np.testing.assert_allclose(flat(update), plain_clip(vector, max_norm), rtol=1e-12)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.25, 1.0])
@@ -56,7 +60,7 @@ def test_top_k_with_error_feedback_loses_nothing(share, x64):
     for seed in range(5):
         vector = drawn(seed)
         update, state = apply(transform, vector, state)
-        wanted, error = plain.top_k(vector, error, k)
+        wanted, error = plain_top_k(vector, error, k)
         np.testing.assert_allclose(flat(update), wanted, atol=1e-14)
         np.testing.assert_allclose(flat(state), error, atol=1e-14)
         assert np.count_nonzero(flat(update)) == k
@@ -66,7 +70,7 @@ def test_top_k_with_error_feedback_loses_nothing(share, x64):
 
 def test_top_k_without_feedback_forgets(x64):
     update, state = apply(transforms.top_k(0.25, error_feedback=False), drawn())
-    np.testing.assert_allclose(flat(update), plain.top_k(drawn(), 0, 3)[0], atol=1e-14)
+    np.testing.assert_allclose(flat(update), plain_top_k(drawn(), 0, 3)[0], atol=1e-14)
     assert state == ()
 
 
@@ -90,10 +94,12 @@ def test_random_k_is_unbiased_and_draws_evenly(x64):
 
 def test_random_k_with_error_feedback_loses_nothing(x64):
     transform = transforms.random_k(0.3)
-    state, sent, asked = None, np.zeros(SIZE), np.zeros(SIZE)
+    state, error, sent, asked = None, np.zeros(SIZE), np.zeros(SIZE), np.zeros(SIZE)
     for seed in range(6):
         update, state = apply(transform, drawn(seed), state, key=seed)
-        assert np.count_nonzero(flat(update)) <= 4
+        draws = jax.random.bits(jax.random.key(seed), (SIZE,), np.uint32)
+        wanted, error = plain_random_k(drawn(seed), error, draws, 4)
+        np.testing.assert_allclose(flat(update), wanted, atol=1e-14)
         sent, asked = sent + flat(update), asked + drawn(seed)
     np.testing.assert_allclose(sent + flat(state), asked, atol=1e-12)
 
@@ -109,7 +115,7 @@ def test_qsgd_rounds_to_the_levels_beside_and_is_unbiased(levels, x64):
     updates = jax.vmap(one)(jax.random.split(jax.random.key(1), 4000))
     for layer, part in (("a", vector[:2]), ("b", vector[2:])):
         rows = np.asarray(updates[layer]).reshape(4000, -1)
-        below, chance = plain.qsgd_levels(part, levels)
+        below, chance = plain_levels(part, levels)
         ups = rows * levels / np.linalg.norm(part) / np.sign(part) - below
         np.testing.assert_allclose(ups, np.round(ups), atol=1e-9)
         assert set(np.round(ups).ravel()) <= {0, 1}
@@ -133,11 +139,56 @@ def test_the_mean_of_dp_updates_has_the_noise_it_should(x64):
 
     means = jax.vmap(mean)(jax.random.split(jax.random.key(2), 3000))
     rows = np.concatenate([np.reshape(x, (3000, -1)) for x in jax.tree.leaves(means)], axis=1)
-    clipped = plain.clip(drawn(3) * 100, 2.0)
+    clipped = plain_clip(drawn(3) * 100, 2.0)
     np.testing.assert_allclose(rows.std(axis=0), 1.5 * 2.0 * 0.5, rtol=0.06)
     assert (np.abs(rows.mean(axis=0) - clipped) < 4 * 1.5 / np.sqrt(3000)).all()
     exact = apply(transforms.dp_fedavg(2.0, 0.0), drawn(3) * 100)[0]
     np.testing.assert_allclose(flat(exact), clipped, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
+def test_qsgd_of_one_entry_is_that_entry_and_of_any_scale_finite(scale):
+    """There is no code for a level beyond the last; and squares overflow or vanish in float32."""
+    transform, one = transforms.qsgd(127), np.float32(scale)
+    lone, _ = transform.update({"a": jnp.full(1, -one)}, (), sending(transform))
+    np.testing.assert_allclose(lone["a"], -one, rtol=1e-6)
+    vector = jnp.asarray(drawn(), jnp.float32) * one
+    rounded, _ = transform.update({"a": vector}, (), sending(transform))
+    level = np.asarray(rounded["a"], np.float64) / np.linalg.norm(np.asarray(vector, np.float64))
+    np.testing.assert_allclose(level * 127, np.round(level * 127), atol=1e-3)
+    assert (np.abs(level * 127 - drawn() / np.linalg.norm(drawn()) * 127) < 1.001).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_round_with_dp_has_the_noise_it_should(layout, x64):
+    """Nobody moves, so that all of the round is noise: of z C max p, whoever sends how much."""
+    sizes, width = np.array([9, 4, 0, 13, 1, 6]), 1000
+    plain = federation()
+    wide = np.tile(np.asarray(plain.examples.inputs), (1, width // 2))
+    data = plain._replace(examples=plain.examples._replace(inputs=wide))
+    model = fx.models.logistic_regression(fx.Spec((width,), 3))
+
+    def zero(key):
+        return jax.tree.map(lambda p: jnp.zeros(p.shape, float), model.init(key))
+
+    noise = transforms.dp_fedavg(clip_norm=2.0, noise_multiplier=1.5)
+    method = fx.fedavg(transforms=[noise], learning_rate=1e-12)
+    built = fx.simulation(method, model._replace(init=zero), data, cohort_size=6, **LAYOUTS[layout])
+    change, _, _ = moved(built)
+    wanted = 1.5 * 2.0 * sizes.max() / sizes.sum()
+    assert change.size == 3003
+    assert abs(change.std() / wanted - 1) < 4 / np.sqrt(2 * change.size)
+    assert abs(change.mean()) < 4 * wanted / np.sqrt(change.size)
+    assert abs((np.abs(change) < wanted).mean() - 0.6827) < 4 * np.sqrt(0.22 / change.size)
+
+
+def test_noise_is_sent_in_every_entry_whatever_was_left_out_before():
+    whole = simulation().setting.bytes_up
+    sparse, noise = transforms.top_k(0.25), transforms.dp_fedavg()
+    chains = ([sparse, noise], [noise, sparse])
+    sent = [simulation(algorithm=fx.fedavg(transforms=c)).setting.bytes_up for c in chains]
+    assert sent[0] == whole
+    assert sent[1] < whole
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -182,7 +233,7 @@ def test_an_optax_transformation_is_a_transform(x64):
 
     transform = transforms.from_optax(optax.clip_by_global_norm(0.5), "optax")
     update, _ = apply(transform, drawn())
-    np.testing.assert_allclose(flat(update), plain.clip(drawn(), 0.5), rtol=1e-12)
+    np.testing.assert_allclose(flat(update), plain_clip(drawn(), 0.5), rtol=1e-12)
 
 
 def test_compressed_training_learns_and_sends_less():
@@ -209,30 +260,9 @@ def test_compressed_training_learns_and_sends_less():
         (lambda: transforms.qsgd(0), "levels: 0 is not allowed"),
         (lambda: transforms.qsgd(2**15), "levels: 32768 is not allowed"),
         (lambda: transforms.dp_fedavg(noise_multiplier=-1), "noise_multiplier: -1 is not allowed"),
-        (lambda: transforms.epsilon(1.0, 20, 10, 5), "cohort_size: 20 is not allowed"),
-        (lambda: transforms.epsilon(1.0, 5, 10, 5, delta=0), "delta: 0 is not allowed"),
     ],
 )
 def test_bad_numbers_are_named(make, said):
     with pytest.raises(fx.InputError) as caught:
         make()
     assert said in str(caught.value)
-
-
-def test_epsilon_is_the_accountants():
-    """Full participation is the Gaussian mechanism T times: its zCDP bound is an upper one."""
-    pytest.importorskip("dp_accounting", reason="dp-accounting is not installed (extra `dp`)")
-    rounds, delta = 10, 1e-5
-    rho = rounds / (2 * (4.0 / 2) ** 2)  # sensitivity twice C, noise 4 C
-    exact = transforms.epsilon(4.0, 10, 10, rounds, delta)
-    assert 0.5 * rho < exact <= rho + 2 * np.sqrt(rho * np.log(1 / delta))
-    fewer = transforms.epsilon(4.0, 10, 1000, rounds, delta)
-    assert fewer < 0.5 * exact  # amplified by sampling
-    assert transforms.epsilon(4.0, 10, 1000, 2 * rounds, delta) > fewer
-    assert transforms.epsilon(0.0, 10, 1000, rounds) == np.inf
-
-
-def test_epsilon_says_what_is_missing(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "dp_accounting", None)
-    with pytest.raises(fx.InputError, match=r"pip install 'fedjax-ecgr\[dp\]'"):
-        transforms.epsilon(1.0, 5, 10, 5)
