@@ -46,41 +46,38 @@ def read(path: Path) -> tuple[dict[str, Result], dict[str, Any]]:
 
 def table(results: Mapping[str, Result]) -> Table:
     """Returns the rows as a table; times are a round's, median and range over the repeats."""
+    rows = {name: cells(row) for name, row in results.items()}
+    columns = list(next(iter(rows.values()), {}))
     shown = Table(
         "row",
-        "what",
-        "ours, s",
-        "against",
-        "theirs, s",
-        "result",
-        "target",
-        "updates/s",
-        "of product rate",
-        "peak MB",
-        "compile, s",
-        "others' CPU",
+        *columns,
         caption="s: seconds a round, median (least to most). of product rate: useful operations "
         "a second over the rate of a matrix product measured in the same run. others' CPU: what "
         "other processes took of the cores meanwhile.",
     )
-    for name, row in results.items():
-        shown.add_row(
-            name,
-            row.title,
-            spread(row.ours),
-            row.against,
-            spread(row.theirs),
-            row.shown,
-            row.target + ("" if row.reached else " (missed)"),
-            f"{row.updates_a_second:,.0f}"
-            if row.updates_a_second >= 100
-            else f"{row.updates_a_second:.1f}",
-            f"{row.share:.1%}",
-            " / ".join(f"{peak / 1e6:,.0f}" if peak else "—" for peak in row.peak_bytes.values()),
-            f"{row.compile_seconds:.1f}",
-            "—" if row.others_share is None else f"{row.others_share:.0%}",
-        )
+    for name, row in rows.items():
+        shown.add_row(name, *row.values())
     return shown
+
+
+def cells(row: Result) -> dict[str, str]:
+    """Returns what tables say of a row, by column."""
+    updates = f"{row.updates_a_second:,.{0 if row.updates_a_second >= 100 else 1}f}"
+    return {
+        "what": row.title,
+        "ours, s": spread(row.ours),
+        "against": row.against,
+        "theirs, s": spread(row.theirs),
+        "result": row.shown,
+        "target": row.target + ("" if row.reached else " (missed)"),
+        "updates/s": updates,
+        "of product rate": f"{row.share:.1%}",
+        "peak MB": " / ".join(
+            f"{peak / 1e6:,.0f}" if peak else "—" for peak in row.peak_bytes.values()
+        ),
+        "compile, s": f"{row.compile_seconds:.1f}",
+        "others' CPU": "—" if row.others_share is None else f"{row.others_share:.0%}",
+    }
 
 
 def spread(seconds: list[float]) -> str:

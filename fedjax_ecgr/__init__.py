@@ -6,6 +6,7 @@ from fedjax_ecgr import attacks as attacks
 from fedjax_ecgr import metrics as metrics
 from fedjax_ecgr import models as models
 from fedjax_ecgr import regulators as regulators
+from fedjax_ecgr import runs as runs
 from fedjax_ecgr import samplers as samplers
 from fedjax_ecgr import systems as systems
 from fedjax_ecgr import transforms as transforms

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import __main__ as cli
-from benchmarks import disturbance, measure, peers, record, work
+from benchmarks import disturbance, measure, peers, record, table, work
 from benchmarks.measure import Bench, Comparison, DifferentWorkError, Target, at_least, compare
 from benchmarks.programs import ours, wire
 from benchmarks.rows import ROWS, memory, scale
@@ -132,6 +132,49 @@ def test_record_is_kept_and_shown(measured, tmp_path):
     assert "NumPy" in text
     assert "≥ 0×" in text
     assert f"{measured.compile_seconds:.1f}" in text
+
+
+@pytest.mark.parametrize("path", table.FILES, ids=lambda path: path.name)
+def test_the_documents_show_what_their_records_give(path):
+    text = path.read_text()
+    assert table.renewed(text) == text, "python -m benchmarks.table --write"
+
+
+def test_tables_are_made_from_records(measured, tmp_path, monkeypatch, capsys):
+    first = measured._replace(ours=[1.0, 3.0, 2.0], theirs=[4.0], shown="2.00×", title="first")
+    again = first._replace(title="again")
+    peaks = measured._replace(title="peaks", peak_bytes={"ours": 2_000_000, "theirs": 1_000_000})
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(table, "ROOT", tmp_path)
+    monkeypatch.setattr(table, "FILES", (tmp_path / "page.md",))
+    scaled = {"memory": peaks, "mlp-pfl": first, "scale": first}
+    a = record.write(scaled, {"started": "a", "kind": "cpu"}, tmp_path).name
+    b = record.write({"mlp-pfl": again}, {"started": "b", "kind": "cpu"}, tmp_path).name
+    page = tmp_path / "page.md"
+    page.write_text(
+        f"before\n<!-- speed table, short, of {a}: made by python -m benchmarks.table -->\n"
+        "| typed |\n<!-- end of it -->\nafter\n"
+    )
+    assert table.main([]) == 1
+    assert "page.md" in capsys.readouterr().out
+    assert table.main(["--write"]) == 0
+    head, *lines, foot = page.read_text().splitlines()[1:-1]
+    assert (head.split()[5], foot) == (f"{a}:", "<!-- end of it -->")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert rows[0] == list(table.SHORT)
+    assert rows[2] == ["first", "2 (1 to 3)", "NumPy", "4 (4 to 4)", "2.00×", "≥ 0×"]
+    assert rows[3][:4] == ["peaks", "2 MB", "NumPy", "1 MB"]
+    assert len(rows) == 4
+    assert table.main([]) == 0
+    assert table.main(["--records", a, b]) == 1
+    assert table.main(["--write", "--records", a, b]) == 0
+    assert "| again |" in page.read_text()
+    assert f"of {a} {b}:" in page.read_text()
+    assert page.read_text().startswith("before\n")
+    assert page.read_text().endswith("\nafter\n")
+    assert table.main(["--records", "none.json"]) == 2
+    with pytest.raises(ValueError, match="no speed table"):
+        table.renewed("| typed |")
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
