@@ -75,3 +75,11 @@ def test_every_file_that_is_named_exists(page):
         assert (ROOT / path).exists() or "/my_" in path, path
     for module in re.findall(r"python -m ((?:benchmarks|experiments|tests)[\w.]*)", text):
         assert importlib.util.find_spec(module.rstrip(".")), module
+
+
+def test_every_method_is_in_its_table():
+    from fedjax_ecgr.runs.config import LISTINGS
+
+    text = (ROOT / "docs" / "methods.md").read_text()
+    missing = [n for listing in LISTINGS.values() for n in listing if f"| `{n}` |" not in text]
+    assert missing == []

@@ -40,25 +40,23 @@ from fedjax_ecgr.algorithms.base import (
 from fedjax_ecgr.types import Array, PyTree
 
 
-def _one(momentum: Array, num_steps: Array) -> Array:
-    del num_steps
-    return jnp.ones_like(momentum)
-
-
 def _heavy_ball(momentum: Array, num_steps: Array) -> Array:
     left = 1 - momentum
     return (1 - momentum * (1 - momentum**num_steps) / (num_steps * left)) / left
 
 
-NORMALISERS = {"plain": _one, "momentum": _heavy_ball}
+NORMALISERS = {
+    "plain": lambda momentum, num_steps: jnp.ones_like(momentum),
+    "momentum": _heavy_ball,
+}
 
 
 def scaffold(*, normaliser: str = "plain", **common: Unpack[Common]) -> Algorithm:
     """Returns SCAFFOLD, option II.
 
-    With momentum, the paper's normaliser ("plain", the default, as published implementations have
-    it) makes the control variates larger than the gradients they stand for, which can diverge;
-    "momentum" divides by how far heavy-ball momentum really goes. Without momentum both are equal.
+    With momentum, the paper's normaliser ("plain", the default, as published) makes the control
+    variates larger than the gradients they stand for, which can diverge; "momentum" divides by how
+    far heavy-ball momentum really goes. Without momentum both are equal.
 
     Args:
       normaliser: `plain`, or `momentum` to divide out how much further momentum goes.
@@ -80,10 +78,10 @@ def scaffold(*, normaliser: str = "plain", **common: Unpack[Common]) -> Algorith
 
     def client(client: Client, local: Local) -> Outcome:
         rate, momentum = local.learning_rate, local.hyperparameters["momentum"]
-        server_control, own = local.received, local.state
+        control, own = local.received, local.state
 
         def correct(params: PyTree) -> PyTree:
-            return jax.tree.map(lambda w, c, c_i: w - rate * (c - c_i), params, server_control, own)
+            return jax.tree.map(lambda w, c, c_i: w - rate * (c - c_i), params, control, own)
 
         trained = client.train(correct=correct)
         reach = trained.num_steps * rate * amplification(momentum, trained.num_steps)
@@ -94,10 +92,10 @@ def scaffold(*, normaliser: str = "plain", **common: Unpack[Common]) -> Algorith
             ),
             local.params,
             trained.params,
-            server_control,
+            control,
         )
-        own = jax.tree.map(jnp.add, own, change)
-        return Outcome(Upload(trained.update, uniform=change), own, trained)
+        after = jax.tree.map(jnp.add, own, change)
+        return Outcome(Upload(trained.update, uniform=change), after, trained)
 
     return algorithm(
         "scaffold",
