@@ -17,19 +17,12 @@ $\tilde u = D^\top c$ for a coefficient vector $c$.
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from fedjax_ecgr import check
-from fedjax_ecgr.regulators.base import Given, Regulator, Replay
-from fedjax_ecgr.regulators.reaggregation import (
-    ECGRInfo,
-    check_options,
-    plan_of,
-    rescaled,
-    summed,
-)
+from fedjax_ecgr.regulators.base import Given, Regulator
+from fedjax_ecgr.regulators.reaggregation import ECGRInfo, check_options, regulated
 from fedjax_ecgr.regulators.replay import replaying
-from fedjax_ecgr.regulators.rows import BITS, Rows, empty, gram, in_units, store
+from fedjax_ecgr.regulators.rows import BITS, Rows, empty, store
 from fedjax_ecgr.types import Array, PyTree
 
 STORAGES = {
@@ -87,7 +80,7 @@ def ecgr(
     check.count("sketch_size", sketch_size)
     own = {"beta": beta, "select_ratio": select_ratio}
     if storage == "replay":
-        return _of_vectors(replaying(own, rule, sketch_size))
+        return replaying(own, rule, sketch_size)
 
     def init(params: PyTree, max_steps: int, given: Given | None = None) -> Rows:
         del given
@@ -95,43 +88,16 @@ def ecgr(
         def rows(p: Array) -> Array:
             return jnp.zeros((max_steps, *p.shape), BITS if storage == "bfloat16" else p.dtype)
 
-        return empty(jax.tree.map(rows, params), params, max_steps)
-
-    def update(delta: PyTree, state: Rows, active: Array | bool = True) -> Rows:
-        return store(state, *in_units(delta, active), active)
+        return empty(jax.tree.map(rows, params))
 
     def finalize(state: Rows, total: PyTree, given: Given | None = None) -> tuple[PyTree, ECGRInfo]:
-        del total  # what is kept of the deltas has a sum of its own, in units that cannot overflow
         numbers = own if given is None else given.hyperparameters
-        rows, units, mask = state.rows, state.units, state.mask
-        plan = plan_of(gram(rows, units.dtype), units, mask, rule=rule, **numbers)
-        return rescaled(plan, *summed(plan, rows, units, mask))
+        dtype = jnp.result_type(*jax.tree.leaves(total))
+        exact = total if storage == "full" else None
+        return regulated(state.rows, state.mask, dtype, rule=rule, total=exact, **numbers)
 
-    return _of_vectors(Regulator("ecgr", own, init, update, finalize))
+    return Regulator("ecgr", own, init, _update, finalize)
 
 
-def _of_vectors(inner: Regulator) -> Regulator:
-    """Returns the regulator that shows `inner` every pytree as one vector.
-
-    A step then stores one row and measures one length, whatever the number of the model's layers.
-    """
-
-    def init(params: PyTree, max_steps: int, given: Given | None = None) -> PyTree:
-        return inner.init(ravel_pytree(params)[0], max_steps, given)
-
-    def update(delta: PyTree, state: PyTree, active: Array | bool = True) -> PyTree:
-        return inner.update(ravel_pytree(delta)[0], state, active)
-
-    def finalize(state: PyTree, total: PyTree, given: Given | None = None) -> tuple[PyTree, PyTree]:
-        vector, unravel = ravel_pytree(total)
-        update, info = inner.finalize(state, vector, given)
-        return unravel(update), info
-
-    replay = inner.replay
-    if replay is not None:
-        begin, again = replay
-        replay = Replay(
-            lambda params, state, given=None: begin(ravel_pytree(params)[0], state, given),
-            lambda delta, state, active=True: again(ravel_pytree(delta)[0], state, active),
-        )
-    return Regulator(inner.name, inner.hyperparameters, init, update, finalize, replay)
+def _update(delta: PyTree, state: Rows, active: Array | bool = True) -> Rows:
+    return store(state, delta, active)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_ecgr import check
-from fedjax_ecgr.regulators.rows import combine, gram, in_units
+from fedjax_ecgr.regulators.rows import combine, in_range
 from fedjax_ecgr.regulators.selection import RULES, Selection, select
 from fedjax_ecgr.types import Array, PyTree
 
@@ -45,6 +45,7 @@ class Plan(NamedTuple):
       unit: the largest of the steps' units; sums are over it.
       noise: a blend no longer than this is rounding.
       energy: Σ ‖d‖² over the unit².
+      product: ⟨Σ d, u⟩, likewise.
     """
 
     selection: Selection
@@ -53,6 +54,15 @@ class Plan(NamedTuple):
     unit: Array
     noise: Array
     energy: Array
+    product: Array
+
+
+class Lengths(NamedTuple):
+    """‖Σ d‖, ‖u‖ and their inner product, over the plan's unit."""
+
+    total: Array
+    blended: Array
+    product: Array
 
 
 def reaggregate(
@@ -95,10 +105,52 @@ def reaggregate(
     check_options(beta, select_ratio, rule)
     deltas = jax.tree.map(jnp.asarray, deltas)
     steps = jax.tree.leaves(deltas)[0].shape[0]
-    mask = jnp.ones(steps, bool) if mask is None else jnp.asarray(mask)
-    rows, units = jax.vmap(in_units)(deltas, mask)
-    plan = plan_of(gram(rows, units.dtype), units, mask, beta, select_ratio, rule)
-    return rescaled(plan, *summed(plan, rows, units, mask))
+    if mask is None:
+        mask = jnp.ones(steps, bool)
+    else:
+        mask = jnp.asarray(mask)
+        absent = ~mask
+        deltas = jax.tree.map(
+            lambda d: jnp.where(jnp.expand_dims(absent, tuple(range(1, d.ndim))), 0, d), deltas
+        )
+    dtype = jnp.result_type(*jax.tree.leaves(deltas))
+    return regulated(deltas, mask, dtype, beta=beta, select_ratio=select_ratio, rule=rule)
+
+
+def regulated(
+    rows: PyTree,
+    mask: Array,
+    dtype: Any,
+    *,
+    beta: Array | float,
+    select_ratio: Array | float,
+    rule: str,
+    total: PyTree | None = None,
+) -> tuple[PyTree, ECGRInfo]:
+    """Steps 1 to 3, of rows as `rows.store` keeps them, zero where masked.
+
+    Args:
+      rows: the rows.
+      mask: [τ] bool.
+      dtype: of the result.
+      beta: β.
+      select_ratio: ρ.
+      rule: selection rule.
+      total: Σ d where it is known; else the rows are added up.
+    """
+    products, own, extreme = in_range(rows, mask, dtype)
+    plan = plan_of(products, own, mask, beta, select_ratio, rule)
+    weights = plan.weights / plan.unit
+    if total is None:
+        plain, blended = _sums(jnp.stack([jnp.ones_like(weights) / plan.unit, weights]), rows)
+        lengths = measured(plain, blended)
+        total = jax.tree.map(lambda t: t * plan.unit, plain)
+    else:
+        (blended,) = _sums(weights[None], rows)
+        norm = optax.tree.norm(total)
+        norm = jax.lax.cond(extreme, lambda: _norm_over(plan.unit, total), lambda: norm)
+        lengths = Lengths(norm, optax.tree.norm(blended), plan.product)
+    return rescaled(plan, total, blended, lengths)
 
 
 def plan_of(
@@ -122,36 +174,45 @@ def plan_of(
     weights = jnp.where(selection.chosen, 1, jnp.asarray(beta, dtype))
     # Rounding alone leaves about this much of deltas that cancel; the direction is then noise.
     noise = 4 * jnp.finfo(dtype).eps * jnp.sum(weights * jnp.sqrt(jnp.diagonal(gram)))
-    return Plan(selection, num_steps, weights, unit, noise, jnp.sum(jnp.diagonal(gram)))
+    product = jnp.sum(gram * weights[None])
+    return Plan(selection, num_steps, weights, unit, noise, jnp.trace(gram), product)
 
 
-def summed(plan: Plan, rows: PyTree, units: Array, mask: Array) -> tuple[PyTree, PyTree]:
-    """Σ d and u over the plan's unit, of rows that are zero where masked."""
-    relative = jnp.where(mask, units / plan.unit, 0)
-    both = combine(jnp.stack([relative, plan.weights * relative]), rows)
-    return jax.tree.map(lambda x: x[0], both), jax.tree.map(lambda x: x[1], both)
+def measured(total: PyTree, blended: PyTree) -> Lengths:
+    """Returns the lengths of both sums, which are over the plan's unit."""
+    norms = optax.tree.norm(total), optax.tree.norm(blended)
+    return Lengths(*norms, optax.tree.vdot(total, blended))
 
 
-def rescaled(plan: Plan, total: PyTree, blended: PyTree) -> tuple[PyTree, ECGRInfo]:
-    """Step 3, for sums over the plan's unit."""
-    total_norm, blended_norm = optax.tree.norm(total), optax.tree.norm(blended)
-    vanished = blended_norm <= plan.noise
-    rescale = jnp.where(vanished, 1, total_norm / jnp.where(vanished, 1, blended_norm))
+def rescaled(
+    plan: Plan, total: PyTree, blended: PyTree, lengths: Lengths
+) -> tuple[PyTree, ECGRInfo]:
+    """Step 3, of Σ d as it is and u over the plan's unit."""
+    vanished = lengths.blended <= plan.noise
+    rescale = jnp.where(vanished, 1, lengths.total / jnp.where(vanished, 1, lengths.blended))
     # Finite deltas may add up to more than the type holds; a delta that is not finite stays so.
-    most = jnp.finfo(total_norm.dtype).max
-    largest = jnp.where(jnp.isfinite(total_norm), most, jnp.nan)
+    most = jnp.finfo(rescale.dtype).max
+    largest = jnp.where(jnp.isfinite(lengths.total), most, jnp.nan)
     update = jax.tree.map(
-        lambda t, b: jnp.clip(jnp.where(vanished, t, b * rescale) * plan.unit, -largest, largest),
+        lambda t, b: jnp.clip(jnp.where(vanished, t, b * rescale * plan.unit), -largest, largest),
         total,
         blended,
     )
-    product = optax.tree.vdot(total, blended)
-    lengths = jnp.where(vanished, 1, total_norm * blended_norm)
-    cosine = jnp.where((lengths > 0) & ~vanished, product / jnp.where(lengths > 0, lengths, 1), 1)
-    most_square = jnp.maximum(plan.num_steps, 1).astype(total_norm.dtype) * plan.energy
-    agreement = jnp.square(total_norm) / jnp.where(most_square > 0, most_square, 1)
-    spread = jnp.where(most_square > 0, jnp.clip(1 - agreement, 0, 1), 0)
+    both = jnp.where(vanished, 0, lengths.total * lengths.blended)
+    cosine = jnp.where(both > 0, jnp.clip(lengths.product / jnp.where(both > 0, both, 1), -1, 1), 1)
+    longest = plan.num_steps.astype(plan.energy.dtype) * plan.energy
+    alike = jnp.square(lengths.total) / jnp.where(longest > 0, longest, 1)
+    spread = jnp.where(longest > 0, jnp.clip(1 - alike, 0, 1), 0)
     return update, ECGRInfo(plan.selection, plan.num_steps, rescale, cosine, spread)
+
+
+def _norm_over(unit: Array, tree: PyTree) -> Array:
+    return optax.tree.norm(jax.tree.map(lambda x: x / unit, tree))
+
+
+def _sums(coefficients: Array, rows: PyTree) -> list[PyTree]:
+    sums = combine(coefficients, rows)
+    return [jax.tree.map(lambda x, i=i: x[i], sums) for i in range(len(coefficients))]
 
 
 def check_options(beta: Any, select_ratio: Any, rule: str) -> None:

@@ -7,21 +7,29 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_ecgr.regulators.base import Given, Regulator, Replay
-from fedjax_ecgr.regulators.reaggregation import ECGRInfo, Plan, plan_of, rescaled
-from fedjax_ecgr.regulators.rows import Rows, empty, gram, in_units, store
+from fedjax_ecgr.regulators.reaggregation import ECGRInfo, Plan, measured, plan_of, rescaled
+from fedjax_ecgr.regulators.rows import Rows, empty, gram, store, unit_of
 from fedjax_ecgr.regulators.sketch import draw_flips, sketch
 from fedjax_ecgr.types import Array, Hyperparameters, PyTree
 
 
+class _Kept(NamedTuple):
+    """What is kept of each step: its unit [τ], and over that its sketch [τ, m] and ‖·‖² [τ]."""
+
+    unit: Array
+    sketch: Array
+    square: Array
+
+
 class _Sketched(NamedTuple):
-    """What a replay keeps of each step, sketch [τ, m] and ‖row‖² [τ], and the sketches' signs."""
+    """The first pass: what is kept of the steps, and the sketches' signs."""
 
     steps: Rows
     flips: Array
 
 
 class _Sums(NamedTuple):
-    """The second pass of a replay: `Σ d` and `u` over the plan's unit, steps counted so far."""
+    """The second pass: Σ d and u over the plan's unit, steps counted so far."""
 
     plan: Plan
     total: PyTree
@@ -37,28 +45,36 @@ def replaying(own: Hyperparameters, rule: str, sketch_size: int) -> Regulator:
         length = optax.tree.size(params)
         size = length if sketch_size >= length else sketch_size | 1  # odd: see `sketch`
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        rows = (jnp.zeros((max_steps, size), dtype), jnp.zeros(max_steps, dtype))
+        scalars = jnp.zeros(max_steps, dtype)
+        kept = _Kept(scalars, jnp.zeros((max_steps, size), dtype), scalars)
         # the same signs for all clients and rounds: results depend on nothing but the deltas
         flips = draw_flips(jax.random.key(0, impl="threefry2x32"), length)
-        return _Sketched(empty(rows, params, max_steps), flips)
-
-    def update(delta: PyTree, state: _Sketched, active: Array | bool = True) -> _Sketched:
-        row, unit = in_units(delta, active)
-        size, dtype = state.steps.rows[0].shape[1], state.steps.units.dtype
-        flat = jnp.concatenate([leaf.astype(dtype).ravel() for leaf in jax.tree.leaves(row)])
-        kept = (sketch(state.flips, size, flat), jnp.sum(jnp.square(flat)))
-        return state._replace(steps=store(state.steps, kept, unit, active))
+        return _Sketched(empty(kept), flips)
 
     def begin(params: PyTree, state: _Sketched, given: Given | None = None) -> _Sums:
         numbers = own if given is None else given.hyperparameters
-        steps, (sketches, squares) = state.steps, state.steps.rows
-        same = jnp.eye(squares.shape[0], dtype=bool)
-        products = jnp.where(same, squares[:, None], gram(sketches, squares.dtype))
-        plan = plan_of(products, steps.units, steps.mask, rule=rule, **numbers)
+        kept: _Kept = state.steps.rows
+        same = jnp.eye(kept.square.shape[0], dtype=bool)
+        products = jnp.where(same, kept.square[:, None], gram(kept.sketch, kept.unit.dtype))
+        plan = plan_of(products, kept.unit, state.steps.mask, rule=rule, **numbers)
         zeros = jax.tree.map(jnp.zeros_like, params)
         return _Sums(plan, zeros, zeros, jnp.zeros((), jnp.int32))
 
-    return Regulator("ecgr", own, init, update, _finalize_sums, Replay(begin, _add))
+    return Regulator("ecgr", own, init, _update, _finalize, Replay(begin, _add))
+
+
+def _update(delta: PyTree, state: _Sketched, active: Array | bool = True) -> _Sketched:
+    kept: _Kept = state.steps.rows
+    size, dtype = kept.sketch.shape[1], kept.unit.dtype
+    leaves = [leaf.astype(dtype).ravel() for leaf in jax.tree.leaves(delta)]
+    unit = unit_of(jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]).max())
+    sketched, square, first = jnp.zeros(size, dtype), jnp.zeros((), dtype), 0
+    for leaf in leaves:
+        over = leaf / unit
+        flips = state.flips[first : first + leaf.size]
+        sketched, square = sketched + sketch(flips, size, over, first), square + over @ over
+        first += leaf.size
+    return state._replace(steps=store(state.steps, _Kept(unit, sketched, square), active))
 
 
 def _add(delta: PyTree, state: _Sums, active: Array | bool = True) -> _Sums:
@@ -72,8 +88,8 @@ def _add(delta: PyTree, state: _Sums, active: Array | bool = True) -> _Sums:
     )
 
 
-def _finalize_sums(
-    state: _Sums, total: PyTree, given: Given | None = None
-) -> tuple[PyTree, ECGRInfo]:
+def _finalize(state: _Sums, total: PyTree, given: Given | None = None) -> tuple[PyTree, ECGRInfo]:
     del given, total  # summed in units that cannot overflow
-    return rescaled(state.plan, state.total, state.blended)
+    lengths = measured(state.total, state.blended)
+    total = jax.tree.map(lambda t: t * state.plan.unit, state.total)
+    return rescaled(state.plan, total, state.blended, lengths)

@@ -1,5 +1,10 @@
-"""Step deltas as they are kept: rows of a matrix D, and the products that ECGR takes of them."""
+"""Step deltas as they are kept: rows of a matrix D, and the products that ECGR takes of them.
 
+Each leaf of the parameters has rows of its own, so that a step's delta goes straight to its place.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,100 +14,161 @@ from fedjax_ecgr.types import Array, PyTree
 
 # The bits of a bfloat16. XLA has no loops over that type itself on a CPU: it widens all rows.
 BITS = jnp.dtype(jnp.uint16)
-# Columns of the rows that a matrix product takes at once. On a CPU it copies what it is given: one
-# product of all was twice as slow, and took as much memory again as the rows.
+# Columns of the rows that a matrix product takes at once. It copies what it is given: one product
+# of all is no quicker, and takes as much memory again as the rows.
 COLUMNS = 2**14
 
 
 class Rows(NamedTuple):
-    """Steps so far: of d_λ / units[λ], `rows[λ]` keeps something; zero from `num_steps` on."""
+    """Steps so far: `rows[λ]` keeps something of d_λ; zero from `num_steps` on."""
 
     rows: PyTree
-    units: Array
     num_steps: Array
 
     @property
     def mask(self) -> Array:
         """[τ] bool, which rows there are."""
-        return jnp.arange(self.units.shape[0], dtype=jnp.int32) < self.num_steps
+        steps = jax.tree.leaves(self.rows)[0].shape[0]
+        return jnp.arange(steps, dtype=jnp.int32) < self.num_steps
 
 
-def empty(rows: PyTree, params: PyTree, max_steps: int) -> Rows:
+def empty(rows: PyTree) -> Rows:
     """Returns the rows before the first step; `rows` is [max_steps, ...] zeros."""
-    dtype = jnp.result_type(*jax.tree.leaves(params))
-    return Rows(rows, jnp.zeros(max_steps, dtype), jnp.zeros((), jnp.int32))
+    return Rows(rows, jnp.zeros((), jnp.int32))
 
 
-def store(state: Rows, row: PyTree, unit: Array, active: Array | bool) -> Rows:
-    """Returns the rows with one more."""
-    # A masked step writes a row of zeros that the next step overwrites.
+def store(state: Rows, row: PyTree, active: Array | bool) -> Rows:
+    """Returns the rows with one more; a step that is not active leaves them as they are."""
     at = state.num_steps
-    return state._replace(
-        rows=jax.tree.map(lambda rows, x: rows.at[at].set(_narrow(x, rows)), state.rows, row),
-        units=state.units.at[at].set(unit),
-        num_steps=at + jnp.asarray(active, jnp.int32),
-    )
+
+    def put(rows: Array, x: Array) -> Array:
+        x = _narrow(x, rows)
+        if active is not True:  # behind the last row this is the last row itself
+            x = jnp.where(active, x, jax.lax.dynamic_index_in_dim(rows, at, keepdims=False))
+        return jax.lax.dynamic_update_index_in_dim(rows, x, at, 0)
+
+    return Rows(jax.tree.map(put, state.rows, row), at + jnp.asarray(active, jnp.int32))
 
 
 def _narrow(row: Array, rows: Array) -> Array:
     """Returns a row as it is stored among `rows`."""
     if rows.dtype != BITS:
         return row
-    return jax.lax.bitcast_convert_type(row.astype(jnp.bfloat16), BITS)
+    most = jnp.finfo(jnp.bfloat16).max.astype(row.dtype)
+    finite = jnp.where(jnp.isfinite(row), jnp.clip(row, -most, most), row)
+    return jax.lax.bitcast_convert_type(finite.astype(jnp.bfloat16), BITS)
 
 
 def _widen(rows: Array, dtype: Any) -> Array:
-    """Returns what is stored as numbers of `dtype`, which it has unless it is in bfloat16."""
-    if rows.dtype != BITS:
-        return rows
-    return jax.lax.bitcast_convert_type(rows, jnp.bfloat16).astype(dtype)
+    """Returns what is stored as numbers of `dtype`."""
+    if rows.dtype == BITS:
+        rows = jax.lax.bitcast_convert_type(rows, jnp.bfloat16)
+    return rows.astype(dtype)
 
 
-def in_units(delta: PyTree, active: Array | bool) -> tuple[PyTree, Array]:
-    """Returns `delta` (or zeros) over a power of two near its largest entry, and that power.
+def unit_of(largest: Array) -> Array:
+    """Returns a power of two near the largest entry of a row; 1 for a row of zeros.
 
-    Squares then neither overflow nor vanish, however large or small the deltas are, and nothing is
-    rounded.
+    Squares of what is divided by it neither overflow nor vanish, however large or small it was, and
+    nothing is rounded. It stays away from the ends of the type's range: 1 / unit can be scaled.
     """
-    leaves = [jnp.where(active, d, jnp.zeros_like(d)) for d in jax.tree.leaves(delta)]
-    largest = jnp.stack([jnp.max(jnp.abs(d), initial=0) for d in leaves]).max()
-    limits = jnp.finfo(largest.dtype)
-    exponent = jnp.clip(jnp.frexp(largest)[1], limits.minexp, limits.maxexp - 2)
-    unit = jnp.where(largest > 0, jnp.ldexp(jnp.ones_like(largest), exponent), 1)
-    return jax.tree.unflatten(jax.tree.structure(delta), [d / unit for d in leaves]), unit
+    most = jnp.finfo(largest.dtype).maxexp * 3 // 4
+    exponent = jnp.clip(jnp.frexp(largest)[1], -most, most)
+    return jnp.where(largest > 0, jnp.ldexp(jnp.ones_like(largest), exponent), 1)
 
 
-def gram(rows: PyTree, dtype: Any) -> Array:
-    """D Dᵀ, [τ, τ], accumulated in `dtype` (on a GPU: no TF32)."""
-    flat = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]
-    return jnp.stack([_products(leaf, dtype) for leaf in flat]).sum(axis=0)
+def in_range(rows: PyTree, mask: Array, dtype: Any) -> tuple[Array, Array, Array]:
+    """Returns D Dᵀ of the rows over their units, the units [τ], and whether there are any.
+
+    Where no square comes near the ends of the type's range, which is nearly always, all units are 1
+    and nothing but the rows' products is computed.
+    """
+    products = gram(rows, dtype)
+    limits, squares = jnp.finfo(dtype), jnp.diagonal(products)
+    size = sum(leaf.size for leaf in jax.tree.leaves(rows)) // len(mask)
+    # so that what vanishes of a square, size · tiny, is rounding even where steps cancel
+    least = size * float(limits.tiny) / float(limits.eps) ** 2
+    most = float(limits.max) / (4 * len(mask) ** 2)
+    extreme = _anywhere(~jnp.all((least <= squares) & (squares <= most) | ~mask))
+
+    def over_units() -> tuple[Array, Array]:
+        own = _units(rows, dtype)
+        return gram(rows, dtype, own), own
+
+    return *jax.lax.cond(extreme, over_units, lambda: (products, jnp.ones_like(squares))), extreme
 
 
-def _products(flat: Array, dtype: Any) -> Array:
-    """A Aᵀ of one leaf, some columns at a time: the product copies (or widens) what it is given."""
+@jax.custom_batching.custom_vmap
+def _anywhere(condition: Array) -> Array:
+    """Returns the condition; under `vmap` that of any in the batch, so that `cond` is no select."""
+    return condition
 
-    def of_some(first: Array | int, width: int) -> Array:
-        columns = _widen(jax.lax.dynamic_slice_in_dim(flat, first, width, axis=1), dtype)
+
+@_anywhere.def_vmap
+def _anywhere_in_batch(size: int, batched: list[bool], condition: Array) -> tuple[Array, bool]:
+    del size, batched
+    return _anywhere(condition.any()), False
+
+
+def _units(rows: PyTree, dtype: Any) -> Array:
+    def largest(flat: Array) -> Array:
+        return jax.lax.map(lambda row: jnp.max(jnp.abs(_widen(row, dtype)), initial=0), flat)
+
+    return unit_of(jnp.stack([largest(flat) for flat in _flat(rows)]).max(axis=0))
+
+
+def gram(rows: PyTree, dtype: Any, units: Array | None = None) -> Array:
+    """D Dᵀ, [τ, τ], of the rows over units, accumulated in `dtype` (on a GPU: no TF32)."""
+
+    def product(columns: Array) -> Array:
+        columns = _widen(columns, dtype)
+        columns = columns if units is None else columns / units[:, None]
         return jnp.matmul(columns, columns.T, precision=jax.lax.Precision.HIGHEST)
 
-    whole, rest = divmod(flat.shape[1], COLUMNS)
-    gram = of_some(whole * COLUMNS, rest)
-    if not whole:
-        return gram
-    return jax.lax.fori_loop(0, whole, lambda i, g: g + of_some(i * COLUMNS, COLUMNS), gram)
+    def add(flat: Array, total: Array, first: Array | int, width: int) -> Array:
+        return total + product(jax.lax.dynamic_slice_in_dim(flat, first, width, axis=1))
+
+    steps = jax.tree.leaves(rows)[0].shape[0]
+    total = jnp.zeros((steps, steps), dtype)
+    for flat in _flat(rows):
+        total = _by_columns(partial(add, flat), flat.shape[1], total)
+    return total
 
 
 def combine(coefficients: Array, rows: PyTree) -> PyTree:
     """Sums over the step axis: [n, τ] coefficients, [τ, ...] rows to [n, ...]."""
-    number, steps = coefficients.shape
+    dtype = coefficients.dtype
 
-    def of_leaf(d: Array) -> Array:
-        def add(i: Array, total: Array) -> Array:
-            return total + jnp.multiply.outer(coefficients[:, i], _widen(d[i], total.dtype))
+    def product(columns: Array) -> Array:
+        columns = _widen(columns, dtype)
+        return jnp.matmul(coefficients, columns, precision=jax.lax.Precision.HIGHEST)
 
-        if d.dtype != BITS:
-            return jnp.tensordot(coefficients, d, axes=1, precision=jax.lax.Precision.HIGHEST)
-        zero = jnp.zeros((number, *d.shape[1:]), coefficients.dtype)
-        return jax.lax.fori_loop(0, steps, add, zero)
+    def put(flat: Array, sums: Array, first: Array | int, width: int) -> Array:
+        part = product(jax.lax.dynamic_slice_in_dim(flat, first, width, axis=1))
+        return jax.lax.dynamic_update_slice_in_dim(sums, part, first, 1)
+
+    def of_leaf(leaf: Array) -> Array:
+        (flat,) = _flat(leaf)
+        if leaf.dtype == dtype:
+            sums = product(flat)
+        else:  # some columns at a time, as only those are widened then
+            zeros = jnp.zeros((len(coefficients), flat.shape[1]), dtype)
+            sums = _by_columns(partial(put, flat), flat.shape[1], zeros)
+        return sums.reshape(len(coefficients), *leaf.shape[1:])
 
     return jax.tree.map(of_leaf, rows)
+
+
+def _by_columns(
+    step: Callable[[Array, Array | int, int], Array], width: int, first: Array
+) -> Array:
+    """Folds `step(total, first column, columns) -> total` over some columns at a time."""
+    whole, rest = divmod(width, COLUMNS)
+    total = step(first, whole * COLUMNS, rest)
+    if not whole:
+        return total
+    return jax.lax.fori_loop(0, whole, lambda i, total: step(total, i * COLUMNS, COLUMNS), total)
+
+
+def _flat(rows: PyTree) -> list[Array]:
+    return [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]

@@ -27,13 +27,16 @@ def draw_flips(key: Array, length: int) -> Array:
     return (bits & 1).astype(bool).ravel()[:length]
 
 
-def sketch(flips: Array, size: int, vector: Array) -> Array:
+def sketch(flips: Array, size: int, vector: Array, first: int = 0) -> Array:
     """Returns the sketch of a vector; one pass over it.
+
+    The sketch of a vector in parts is the sum of theirs.
 
     Args:
       flips: [length] bool, from `draw_flips`; vectors to be compared share them.
       size: m, from 1; static.
       vector: [length].
+      first: where it stands in the vector that it is a part of; static.
 
     Returns:
       [size].
@@ -45,4 +48,6 @@ def sketch(flips: Array, size: int, vector: Array) -> Array:
       14.0
     """
     signed = jnp.where(flips, -vector, vector)
-    return jnp.pad(signed, (0, -vector.size % size)).reshape(-1, size).sum(axis=0)
+    before = first % size
+    whole = jnp.pad(signed, (before, -(before + vector.size) % size))
+    return whole.reshape(-1, size).sum(axis=0)
