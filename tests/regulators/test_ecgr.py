@@ -342,14 +342,18 @@ def test_every_regulator_keeps_the_contract(name):
     assert regulator.name == name.split(",")[0]
     assert isinstance(regulator, fx.Regulator)
     params = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
-    state = regulator.init(params, 5, dict(regulator.hyperparameters))
+    memory = regulator.remember(params)
+    given = fx.regulators.Given(dict(regulator.hyperparameters), memory)
+    state = regulator.init(params, 5, given)
     stepped = regulator.update(params, state, jnp.asarray(False))
     assert jax.tree.structure(stepped) == jax.tree.structure(state)
     if regulator.replay is not None:
-        state = regulator.replay.init(params, stepped)
+        state = regulator.replay.init(params, stepped, given)
         stepped = regulator.replay.update(params, state, jnp.asarray(False))
         assert jax.tree.structure(stepped) == jax.tree.structure(state)
-    update, info = regulator.finalize(stepped, params)
+    update, info = regulator.finalize(stepped, params, given)
+    learnt = regulator.learn(memory, info, given)
+    assert jax.tree.map(jnp.shape, learnt) == jax.tree.map(jnp.shape, memory)
     assert jax.tree.map(jnp.shape, update) == jax.tree.map(jnp.shape, params)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(info))
 

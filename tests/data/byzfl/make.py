@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-package = types.ModuleType("byzfl")
-package.__path__ = list(importlib.util.find_spec("byzfl").submodule_search_locations)
-sys.modules["byzfl"] = package
-rules = importlib.import_module("byzfl.aggregators.aggregators")
-attacks = importlib.import_module("byzfl.attacks.attacks")
+byzfl = importlib.util.find_spec("byzfl")  # None where only the file is looked at
+if byzfl is not None:
+    package = types.ModuleType("byzfl")
+    package.__path__ = list(byzfl.submodule_search_locations)
+    sys.modules["byzfl"] = package
+    rules = importlib.import_module("byzfl.aggregators.aggregators")
+    attacks = importlib.import_module("byzfl.attacks.attacks")
 
 FOLDER = Path(__file__).parent
 
