@@ -7,6 +7,7 @@ from benchmarks.rows import (
     bncnn_torch,
     cnn_pfl,
     ecgr_overhead,
+    ecgr_short,
     lenet_torch,
     logistic_torch,
     memory,
@@ -24,6 +25,8 @@ ROWS: dict[str, Callable[[Bench], Result]] = {
     "bncnn-torch-channels-last": bncnn_torch.measure_channels_last,
     "logistic-torch": logistic_torch.measure,
     "ecgr-overhead": ecgr_overhead.measure,
+    "ecgr-short": ecgr_short.measure,
+    "ecgr-short-torch": ecgr_short.measure_torch,
     "memory": memory.measure,
     "scale": scale.measure,
 }

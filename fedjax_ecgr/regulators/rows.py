@@ -17,6 +17,9 @@ BITS = jnp.dtype(jnp.uint16)
 # Columns of the rows that a matrix product takes at once. It copies what it is given: one product
 # of all is no quicker, and takes as much memory again as the rows.
 COLUMNS = 2**14
+# So few rows are multiplied with each of them in turn: on a CPU a product of matrices pads them,
+# and takes as long for five as for eight.
+FEW = 5
 
 
 class Rows(NamedTuple):
@@ -131,8 +134,16 @@ def gram(rows: PyTree, dtype: Any, units: Array | None = None) -> Array:
     steps = jax.tree.leaves(rows)[0].shape[0]
     total = jnp.zeros((steps, steps), dtype)
     for flat in _flat(rows):
-        total = _by_columns(partial(add, flat), flat.shape[1], total)
+        if steps <= FEW and units is None and flat.dtype == dtype:
+            total = total + _of_few(flat)
+        else:
+            total = _by_columns(partial(add, flat), flat.shape[1], total)
     return total
+
+
+def _of_few(flat: Array) -> Array:
+    """D Dᵀ, row by row."""
+    return jnp.stack([jnp.matmul(flat, row, precision=jax.lax.Precision.HIGHEST) for row in flat])
 
 
 def combine(coefficients: Array, rows: PyTree) -> PyTree:

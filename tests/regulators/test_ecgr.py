@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.regulators import REGULATORS, RULES, STORAGES
-from fedjax_ecgr.regulators.rows import COLUMNS
+from fedjax_ecgr.regulators.rows import COLUMNS, FEW
 from fedjax_ecgr.regulators.sketch import draw_flips, sketch
 from tests.plain import ecgr as plain
 
@@ -187,11 +187,12 @@ def test_sketches_keep_inner_products_on_average(x64):
     np.testing.assert_allclose(products.var(), variance, rtol=0.1)
 
 
+@pytest.mark.parametrize("max_steps", [FEW, FEW + 1])
 @pytest.mark.parametrize("storage", STORAGES)
-def test_rows_longer_than_a_matrix_product_takes(storage, x64):
+def test_rows_longer_than_a_matrix_product_takes(storage, max_steps, x64):
     deltas = draw(4, 2 * COLUMNS + 7, seed=6)
     regulator = fx.ecgr(0.2, 0.5, storage=storage, sketch_size=10**6)
-    update, info = per_step(regulator, deltas, 5)
+    update, info = per_step(regulator, deltas, max_steps)
     kept = to_bfloat16(deltas) if storage == "bfloat16" else deltas
     expected, convergent = plain.ecgr(kept, 0.2, 0.5)
     np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-9)
@@ -295,6 +296,28 @@ def test_no_storage_lets_squares_vanish_or_overflow(storage, scale):
     update, info = per_step(regulator, far, 2)
     assert np.isfinite(flatten(update)).all()
     assert np.isfinite(info.cosine)
+
+
+@pytest.mark.parametrize("tau", [FEW, FEW + 1])
+def test_extreme_deltas_beside_usual_ones_change_nothing_for_them(tau):
+    """Clients at once, of which some have squares that overflow or vanish."""
+    scales = np.array([1, 1e30, 1e-3, 1e-30, 1e-35])
+    cases = [draw(tau, 5, seed=i) for i in range(len(scales))]
+    regulator = fx.ecgr(0.2, 0.5)
+    stacked = jnp.asarray(np.array(cases) * scales[:, None, None], jnp.float32)
+    at_once = jax.vmap(lambda deltas: per_step(regulator, deltas, tau + 1))
+    updates, info = at_once(stacked)
+    for i, (deltas, scale) in enumerate(zip(cases, scales, strict=True)):
+        expected, convergent = plain.ecgr(deltas, 0.2, 0.5)
+        update = flatten(jax.tree.map(lambda x, i=i: x[i], updates)).astype(float) / scale
+        np.testing.assert_allclose(update, expected, rtol=1e-4, atol=1e-5)
+        assert [int(step) for step in info.selection.order[i] if step >= 0] == convergent
+        total = deltas.sum(axis=0)
+        lengths = np.linalg.norm(total) * np.linalg.norm(expected)
+        assert abs(info.cosine[i] - total @ expected / lengths) < 1e-4
+        assert 0 <= info.spread[i] <= 1
+    # what extreme deltas take is computed only where there are any: a branch, not a selection
+    assert "cond[" in str(jax.make_jaxpr(at_once)(stacked))
 
 
 def test_a_blend_that_vanishes_falls_back_to_the_plain_sum():
