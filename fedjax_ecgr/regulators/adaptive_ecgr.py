@@ -9,16 +9,15 @@ of the round and the target $c^*$,
 
 $$\beta_i \leftarrow \mathrm{clip}_{[0,1]}\big(\beta_i + \gamma\,(c^* - c)\big):$$
 
-where regulation turned the update further than the target, β rises towards the plain update, else
-it falls. It rests at $c = c^*$, at 0 or at 1.
+where regulation turned the update further than the target, β rises, else it falls. It rests at
+$c = c^*$, at 0 or at 1.
 
 `spread` damps more the more a client's steps disagree. With
 
 $$v = 1 - \frac{\|\sum_\lambda d_\lambda\|^2}{\tau \sum_\lambda \|d_\lambda\|^2} \in [0, 1],
 \qquad \beta_i \leftarrow (1 - \gamma)\,\beta_i + \gamma\,(1 - v),$$
 
-0 for equal steps and 1 for steps that cancel. It rests at $\beta = 1 - v$. `target` has no meaning
-there.
+0 for equal steps, 1 for steps that cancel. It rests at $\beta = 1 - v$; `target` means nothing.
 """
 
 from typing import NamedTuple
@@ -96,9 +95,7 @@ def adaptive_ecgr(
     def init(params: PyTree, max_steps: int, given: Given | None = None) -> PyTree:
         return inner.init(params, max_steps, at(given))
 
-    def finalize(
-        state: PyTree, total: PyTree, given: Given | None = None
-    ) -> tuple[PyTree, AdaptiveInfo]:
+    def finalize(state: PyTree, total: PyTree, given: Given | None = None) -> tuple[PyTree, PyTree]:
         used = at(given)
         update, info = inner.finalize(state, total, used)
         return update, AdaptiveInfo(info, jnp.asarray(used.hyperparameters["beta"]))
