@@ -6,8 +6,9 @@
 regression, each seed with a partition (or draw) of its own that every method meets. The step size
 is one for all, as in `experiments.digits`. Writes docs/adaptive.md.
 
-Found: neither rule is above plain FedAvg (β = 1), nor is any fixed β: on digits the spread rule cannot
-be told from it, on synthetic(1, 1) the less is damped the better. About 8 minutes on two cores.
+Found: neither rule is above plain FedAvg (β = 1), nor is any fixed β: on digits the spread rule
+cannot be told from it, on synthetic(1, 1) the less is damped the better. About 8 minutes on two
+cores.
 """
 
 from collections.abc import Mapping
