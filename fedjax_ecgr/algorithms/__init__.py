@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING
 from fedjax_ecgr.algorithms.adafedprox import adafedprox as adafedprox
 from fedjax_ecgr.algorithms.afl import afl as afl
 from fedjax_ecgr.algorithms.apfl import apfl as apfl
-from fedjax_ecgr.algorithms.base import COMMON_DEFAULTS as COMMON_DEFAULTS
 from fedjax_ecgr.algorithms.base import Algorithm as Algorithm
 from fedjax_ecgr.algorithms.base import Batch as Batch
 from fedjax_ecgr.algorithms.base import Client as Client
-from fedjax_ecgr.algorithms.base import Common as Common
 from fedjax_ecgr.algorithms.base import First as First
 from fedjax_ecgr.algorithms.base import Local as Local
-from fedjax_ecgr.algorithms.base import LocalCommon as LocalCommon
 from fedjax_ecgr.algorithms.base import Outcome as Outcome
 from fedjax_ecgr.algorithms.base import Seen as Seen
 from fedjax_ecgr.algorithms.base import Server as Server
@@ -20,6 +17,9 @@ from fedjax_ecgr.algorithms.base import Trained as Trained
 from fedjax_ecgr.algorithms.base import Upload as Upload
 from fedjax_ecgr.algorithms.base import algorithm as algorithm
 from fedjax_ecgr.algorithms.base import counting_dtype as counting_dtype
+from fedjax_ecgr.algorithms.common import COMMON_DEFAULTS as COMMON_DEFAULTS
+from fedjax_ecgr.algorithms.common import Common as Common
+from fedjax_ecgr.algorithms.common import LocalCommon as LocalCommon
 from fedjax_ecgr.algorithms.ditto import ditto as ditto
 from fedjax_ecgr.algorithms.fedacg import fedacg as fedacg
 from fedjax_ecgr.algorithms.fedadagrad import fedadagrad as fedadagrad

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_ecgr import check
-from fedjax_ecgr.algorithms.base import ServerOptimizer
+from fedjax_ecgr.algorithms.common import ServerOptimizer
 from fedjax_ecgr.types import Array, Hyperparameters, PyTree
 
 SecondMoment = Callable[[Array, Array, Hyperparameters], Array]

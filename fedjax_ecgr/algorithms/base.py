@@ -12,8 +12,8 @@ To add one, write a file that returns an `Algorithm` from `algorithm(...)`, nami
 which it differs from FedAvg, and list it in `fedjax_ecgr/algorithms/__init__.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,14 @@ import optax
 
 from fedjax_ecgr import check
 from fedjax_ecgr.aggregators.base import Aggregator
+from fedjax_ecgr.algorithms.common import (
+    Common,
+    Optimizer,
+    ServerOptimizer,
+    numbers_and_schedule,
+    server_sgd,
+    sgd,
+)
 from fedjax_ecgr.regulators import Regulator, identity
 from fedjax_ecgr.transforms.base import Transform
 from fedjax_ecgr.types import Array, Hyperparameters, Loss, PyTree
@@ -263,10 +271,6 @@ class Server(NamedTuple):
     hyperparameters: Hyperparameters
 
 
-Optimizer = Callable[[Array, Hyperparameters], optax.GradientTransformation]
-ServerOptimizer = Callable[[Hyperparameters], optax.GradientTransformation]
-
-
 class Algorithm(NamedTuple):
     """A federated algorithm as pure functions over pytrees.
 
@@ -327,60 +331,6 @@ class Algorithm(NamedTuple):
         return rate * (decay.astype(counting) ** falls).astype(rate.dtype) * factor
 
 
-class LocalCommon(TypedDict, total=False):
-    """`Common` but for the server's step, for algorithms that have one of their own."""
-
-    regulator: Regulator
-    transforms: Sequence[Transform]
-    aggregator: Aggregator | None
-    learning_rate: float | Array | optax.Schedule
-    momentum: float | Array
-    weight_decay: float | Array
-    decay: float | Array
-    decay_every: float | Array
-    optimizer: Optimizer
-
-
-class Common(LocalCommon, total=False):
-    """What every algorithm takes, besides its own numbers.
-
-    Attributes:
-      regulator: what stands between the local steps and the upload; identity by default.
-      transforms: what is done to each client's update before it is sent, in this order; nothing by
-        default.
-      aggregator: what the server makes of the updates; their mean by default.
-      learning_rate: η_0 > 0; in Python also an optax schedule over rounds.
-      momentum: heavy-ball momentum of the clients' SGD, in [0, 1).
-      weight_decay: times the parameters, added to the gradient (as in PyTorch's SGD).
-      decay: factor by which the learning rate falls, in (0, 1].
-      decay_every: rounds from one fall to the next: η_t = η_0 · decay^floor((t+1) / decay_every).
-      server_learning_rate: the server's step size, a factor on the averaged update, > 0.
-      optimizer: `(learning_rate, hyperparameters) -> optax.GradientTransformation` in place of SGD.
-      server_optimizer: `hyperparameters -> optax.GradientTransformation` in place of SGD.
-    """
-
-    server_learning_rate: float | Array
-    server_optimizer: ServerOptimizer
-
-
-COMMON_DEFAULTS: dict[str, Any] = {
-    "learning_rate": 0.05,
-    "momentum": 0.9,
-    "weight_decay": 0.0,
-    "decay": 1.0,
-    "decay_every": 10,
-    "server_learning_rate": 1.0,
-}
-_RANGES: dict[str, dict[str, Any]] = {
-    "learning_rate": {"low": 0, "low_open": True},
-    "momentum": {"low": 0, "high": 1, "high_open": True},
-    "weight_decay": {"low": 0},
-    "decay": {"low": 0, "high": 1, "low_open": True},
-    "decay_every": {"low": 1},
-    "server_learning_rate": {"low": 0, "low_open": True},
-}
-
-
 def algorithm(
     name: str,
     common: Common,
@@ -420,17 +370,11 @@ def algorithm(
     """
     given: dict[str, Any] = dict(common)
     check.options(name, given, [*Common.__annotations__, *(own or {})])
-    _check_parts(name, given)
+    numbers, schedule = numbers_and_schedule(name, given)
     if server_optimizer is not None and "server_optimizer" in given:
         raise check.InputError(
             f"{name}: server_optimizer: not allowed, {name} is the server's optimizer by itself"
         )
-    schedule, learning_rate = _constant, given.get("learning_rate")
-    if callable(learning_rate):
-        schedule, given["learning_rate"] = learning_rate, 1.0
-    numbers = {key: given.get(key, default) for key, default in COMMON_DEFAULTS.items()}
-    for key, value in numbers.items():
-        check.number(key, value, **_RANGES[key])
     return Algorithm(
         name=name,
         hyperparameters={**numbers, **(own or {})},
@@ -457,64 +401,12 @@ def _train_and_send(client: Client, local: Local) -> Outcome:
     return Outcome(Upload(trained.update), local.state, trained)
 
 
-_PARTS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "regulator": (lambda x: isinstance(x, Regulator), "a Regulator, such as ecgr()"),
-    "aggregator": (
-        lambda x: x is None or isinstance(x, Aggregator),
-        "an Aggregator, such as aggregators.median(), or None for the mean",
-    ),
-    "transforms": (
-        lambda x: isinstance(x, Sequence) and all(isinstance(t, Transform) for t in x),
-        "a list of Transforms, such as [transforms.clip(1.0)]",
-    ),
-    "optimizer": (
-        callable,
-        "a function (learning_rate, hyperparameters) -> optax.GradientTransformation",
-    ),
-    "server_optimizer": (
-        callable,
-        "a function hyperparameters -> optax.GradientTransformation",
-    ),
-}
-
-
-def _check_parts(name: str, given: Mapping[str, Any]) -> None:
-    for part, (fits, wanted) in _PARTS.items():
-        if part in given and not fits(given[part]):
-            shown = (
-                repr(given[part]) if isinstance(given[part], str) else type(given[part]).__name__
-            )
-            raise check.InputError(f"{name}: {part}: {shown} is not allowed, it must be {wanted}")
-    names = [transform.name for transform in given.get("transforms", ())]
-    for transform in names:
-        if names.count(transform) > 1:
-            raise check.InputError(f"{name}: transforms: {transform!r} is there twice")
-
-
-def sgd(learning_rate: Array, hyperparameters: Hyperparameters) -> optax.GradientTransformation:
-    """SGD with heavy-ball momentum and PyTorch's weight decay."""
-    return optax.chain(
-        optax.add_decayed_weights(hyperparameters["weight_decay"]),
-        optax.sgd(learning_rate, momentum=hyperparameters["momentum"]),
-    )
-
-
-def server_sgd(hyperparameters: Hyperparameters) -> optax.GradientTransformation:
-    """SGD with the server learning rate, without momentum."""
-    return optax.sgd(hyperparameters["server_learning_rate"])
-
-
 def counting_dtype(dtype: Any) -> Any:
     """Returns the type to count in beside parameters of `dtype`: float32, or float64 beside that.
 
     A half-precision type holds no more than the whole numbers to 256 (bfloat16) or 2048 (float16).
     """
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
-
-
-def _constant(round_index: Array) -> float:
-    del round_index
-    return 1.0
 
 
 def _nothing(given: PyTree) -> PyTree:

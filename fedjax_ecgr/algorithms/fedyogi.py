@@ -15,7 +15,8 @@ from typing import Unpack
 import jax.numpy as jnp
 
 from fedjax_ecgr.algorithms.adaptive import adaptive, check_numbers
-from fedjax_ecgr.algorithms.base import Algorithm, LocalCommon, algorithm
+from fedjax_ecgr.algorithms.base import Algorithm, algorithm
+from fedjax_ecgr.algorithms.common import LocalCommon
 from fedjax_ecgr.types import Array, Hyperparameters
 
 

@@ -19,12 +19,12 @@ from fedjax_ecgr.algorithms.base import (
     Algorithm,
     Client,
     Local,
-    LocalCommon,
     Outcome,
     Server,
     Upload,
     algorithm,
 )
+from fedjax_ecgr.algorithms.common import LocalCommon
 from fedjax_ecgr.types import PyTree
 
 

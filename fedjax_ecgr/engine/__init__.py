@@ -3,8 +3,9 @@
 from fedjax_ecgr.engine.evaluation import Evaluation
 from fedjax_ecgr.engine.memory import Memory
 from fedjax_ecgr.engine.program import Simulation, simulation
-from fedjax_ecgr.engine.round import RoundInfo, State
+from fedjax_ecgr.engine.round import RoundInfo
 from fedjax_ecgr.engine.run import DivergedError, History, Progress, run, simulate
+from fedjax_ecgr.engine.state import State
 
 __all__ = [
     "DivergedError",

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 
 from fedjax_ecgr import check
 from fedjax_ecgr.data.federated import FederatedDataset
-from fedjax_ecgr.engine.round import RoundInfo, Setting, State, run_round
+from fedjax_ecgr.engine.round import RoundInfo, run_round
+from fedjax_ecgr.engine.setting import Setting
+from fedjax_ecgr.engine.state import State
 from fedjax_ecgr.types import Array, PyTree
 
 

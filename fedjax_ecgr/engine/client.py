@@ -14,6 +14,7 @@ import optax
 from fedjax_ecgr.algorithms import Batch, Client, Local, Outcome, Seen, Trained, Upload
 from fedjax_ecgr.attacks.base import Attacking
 from fedjax_ecgr.data.federated import FederatedDataset
+from fedjax_ecgr.engine import streams
 from fedjax_ecgr.engine.local_steps import (
     Extent,
     Plan,
@@ -28,9 +29,6 @@ from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import Given
 from fedjax_ecgr.transforms.base import Sending
 from fedjax_ecgr.types import Array, PyTree
-
-# the streams of randomness of one client's round; those of trainings are counted from 0
-_TRANSFORM, _ATTACK = 2**31, 2**31 + 1
 
 
 class Slot(NamedTuple):
@@ -276,7 +274,7 @@ def _transform(
 ) -> tuple[PyTree, tuple[PyTree, ...]]:
     states = []
     for number, transform in enumerate(work.algorithm.transforms):
-        own = jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(_TRANSFORM)), number)
+        own = jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(streams.TRANSFORM)), number)
         numbers = start.numbers["transforms"][transform.name]
         sending = Sending(own, slot.weight, start.largest_weight, start.participants, numbers)
         update, state = transform.update(update, memories.transforms[number], sending)
@@ -288,7 +286,7 @@ def _attack(work: Work, start: Start, slot: Slot, update: PyTree, key: Array) ->
     if work.attack is None or work.attack.alone is None:
         return update
     yes = jnp.asarray(True)
-    own = jax.random.fold_in(key, jnp.uint32(_ATTACK))
+    own = jax.random.fold_in(key, jnp.uint32(streams.CLIENT_ATTACK))
     numbers = start.numbers.get("attack", {})
     changed = work.attack.alone(update, Attacking(own, slot.weight, yes, yes, numbers))
     return where(slot.malicious & (slot.extent.num_steps > 0), changed, update)

@@ -19,15 +19,14 @@ import numpy as np
 from fedjax_ecgr import metrics
 from fedjax_ecgr.algorithms import counting_dtype
 from fedjax_ecgr.data.federated import Examples, FederatedDataset, label_counts
+from fedjax_ecgr.engine import streams
 from fedjax_ecgr.engine.client import Slot, at_client
 from fedjax_ecgr.engine.local_steps import Extent, batches, normalise
 from fedjax_ecgr.engine.placement import map_reduce
-from fedjax_ecgr.engine.round import Setting, State, starting_point
+from fedjax_ecgr.engine.setting import Setting
+from fedjax_ecgr.engine.state import State, starting_point
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.types import AnyArray, Array, Loss, PyTree
-
-# the stream of what is random in an evaluation: dropout while a personal model is tuned
-_STREAM = np.uint32(2**32 - 10)
 
 
 class EvaluationSet(NamedTuple):
@@ -175,7 +174,7 @@ def evaluate_clients(
     work, dtype = setting.work, jnp.result_type(*jax.tree.leaves(state.params))
     numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
     data, test = jax.tree.map(jnp.asarray, (data, test))
-    round_key = jax.random.fold_in(jax.random.fold_in(key, state.round), _STREAM)
+    round_key = jax.random.fold_in(jax.random.fold_in(key, state.round), streams.EVALUATION)
     start = starting_point(setting, state, round_key, numbers)
     personal = work.algorithm.personal
     batch_size = min(batch_size, test.indices.shape[1])

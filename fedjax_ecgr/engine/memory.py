@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from fedjax_ecgr import check, metrics
 from fedjax_ecgr.engine.block import compilable
 from fedjax_ecgr.engine.placement import Placement
-from fedjax_ecgr.engine.round import Setting
+from fedjax_ecgr.engine.setting import Setting
 from fedjax_ecgr.types import PyTree
 
 GIB = 2**30

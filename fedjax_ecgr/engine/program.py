@@ -21,32 +21,23 @@ from fedjax_ecgr.data.federated import (
     held_examples,
     validate,
 )
-from fedjax_ecgr.engine import memory
+from fedjax_ecgr.engine import memory, streams
 from fedjax_ecgr.engine.block import compiled_block
 from fedjax_ecgr.engine.client import Memories, Slot, at_client, head_of
+from fedjax_ecgr.engine.cohort import check_system
 from fedjax_ecgr.engine.evaluation import Evaluation, Tests, evaluation_set, judge
 from fedjax_ecgr.engine.local_steps import Extent, Work
 from fedjax_ecgr.engine.memory import Memory
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.placement import placement as choose_placement
-from fedjax_ecgr.engine.round import (
-    RoundInfo,
-    Setting,
-    State,
-    check_system,
-    numbers_of,
-    run_round,
-    start_from,
-    starting_point,
-)
+from fedjax_ecgr.engine.round import RoundInfo, run_round
+from fedjax_ecgr.engine.setting import Setting, numbers_of
+from fedjax_ecgr.engine.state import State, start_from, starting_point
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.samplers import uniform
 from fedjax_ecgr.samplers.base import Sampler
 from fedjax_ecgr.systems.base import System
 from fedjax_ecgr.types import Array, Loss, PyTree
-
-# The stream of the first parameters; rounds' streams are their numbers, all smaller.
-_INIT = np.uint32(2**32 - 1)
 
 
 class Simulation(NamedTuple):
@@ -296,7 +287,7 @@ def _init(layout: Placement, first: Callable[[Array], State], key: Array) -> Sta
 
 def _first(setting: Setting, num_clients: int, sent: PyTree, key: Array) -> State:
     model = setting.work.model
-    params, batch_stats = model.init(jax.random.fold_in(key, _INIT))
+    params, batch_stats = model.init(jax.random.fold_in(key, streams.INIT))
     first = First(params, batch_stats, head_of(model, params), num_clients)
     return start_from(setting, num_clients, first, sent)
 

@@ -1,21 +1,20 @@
 """One round: choose a cohort, train its clients, average or aggregate, let the server step."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from fedjax_ecgr import check
 from fedjax_ecgr.aggregators.base import Received, mean
-from fedjax_ecgr.algorithms import Algorithm, First, Local, Server, Upload, counting_dtype
+from fedjax_ecgr.algorithms import Server, Upload
 from fedjax_ecgr.attacks.base import Attacking
 from fedjax_ecgr.data.federated import FederatedDataset
+from fedjax_ecgr.engine import streams
 from fedjax_ecgr.engine.client import (
     Memories,
     Report,
+    Sent,
     Slot,
     Start,
     all_finite,
@@ -23,52 +22,13 @@ from fedjax_ecgr.engine.client import (
     squared_norm,
     take_part,
 )
-from fedjax_ecgr.engine.local_steps import Extent, Shard, Work, mean_over_all
-from fedjax_ecgr.engine.placement import Placement, map_reduce
-from fedjax_ecgr.samplers.base import Cohort, Heard, Population, Sampler
-from fedjax_ecgr.systems.base import System, Task
+from fedjax_ecgr.engine.cohort import Asked, ask
+from fedjax_ecgr.engine.local_steps import Extent
+from fedjax_ecgr.engine.placement import ClientFunction, map_reduce
+from fedjax_ecgr.engine.setting import Setting, check_names, numbers_of
+from fedjax_ecgr.engine.state import ServerState, State, moved, starting_point
+from fedjax_ecgr.samplers.base import Heard
 from fedjax_ecgr.types import Array, PyTree
-
-# The server's streams of randomness in a round, and, of the run's key, those that last for a run;
-# clients' streams are their numbers, all smaller.
-_COHORT, _SYSTEM, _AGGREGATOR, _ATTACK, _LOSSES = (np.uint32(2**32 - 1 - i) for i in range(5))
-_MALICIOUS, _DEVICES = np.uint32(2**32 - 2), np.uint32(2**32 - 3)
-
-
-class ServerState(NamedTuple):
-    """What the server keeps from round to round, by part.
-
-    Attributes:
-      algorithm: the algorithm's server state.
-      optimizer: the server optimiser's.
-      aggregator: the aggregator's.
-      sampler: the sampler's.
-    """
-
-    algorithm: PyTree
-    optimizer: PyTree
-    aggregator: PyTree
-    sampler: PyTree
-
-
-class State(NamedTuple):
-    """All that a simulation carries from round to round.
-
-    Attributes:
-      round: rounds done, int32 scalar.
-      params: the global parameters.
-      batch_stats: the global model's statistics.
-      direction: w_{t−1} − w_t, zeros at first; `()` where nothing needs it.
-      server: what the server keeps.
-      clients: what clients keep, [clients, ...] leaves.
-    """
-
-    round: Array
-    params: PyTree
-    batch_stats: PyTree
-    direction: PyTree
-    server: ServerState
-    clients: Memories
 
 
 class RoundInfo(NamedTuple):
@@ -98,36 +58,25 @@ class RoundInfo(NamedTuple):
     clients: Report
 
 
-class Setting(NamedTuple):
-    """What a round does; static.
+class _Now(NamedTuple):
+    """One round under way: what every part of it looks at."""
 
-    Attributes:
-      work: what every client does.
-      cohort_size: clients a round.
-      placement: how they are laid out.
-      sampler: who takes part.
-      system: what they manage; None for everything, in no time.
-      malicious_share: share of all clients that is malicious, where there is an attack; the number
-        that counts is the one among the hyperparameters.
-      bytes_up: what one client sends a round.
-      bytes_down: what one client receives a round.
-    """
-
-    work: Work
-    cohort_size: int
-    placement: Placement
-    sampler: Sampler
-    system: System | None = None
-    malicious_share: float = 0.0
-    bytes_up: int = 0
-    bytes_down: int = 0
+    setting: Setting
+    data: FederatedDataset
+    state: State
+    start: Start
+    asked: Asked
+    round_key: Array
 
     @property
-    def stacks(self) -> bool:
-        """Whether all updates of a cohort are needed at once."""
-        attack = self.work.attack
-        together = attack is not None and attack.together is not None
-        return together or self.work.algorithm.aggregator is not None
+    def dtype(self) -> Any:
+        """Of the parameters."""
+        return self.start.participants.dtype
+
+    @property
+    def key_impl(self) -> Any:
+        """Of the run's key."""
+        return jax.random.key_impl(self.round_key)
 
 
 class _Sums(NamedTuple):
@@ -147,47 +96,12 @@ class _Kept(NamedTuple):
     update: PyTree  # where all of them are needed at once, else `()`
 
 
-class _Asked(NamedTuple):
-    """The cohort of a round, and what its clients manage."""
+class _Aggregated(NamedTuple):
+    """What the server makes of all updates, and their mean."""
 
-    cohort: Cohort
-    slots: Slot
-    present: Array
-    seconds: Array
-
-
-def start_from(setting: Setting, num_clients: int, first: First, sent: PyTree) -> State:
-    """Returns the state before the first round.
-
-    Args:
-      setting: what a round does; static.
-      num_clients: N.
-      first: parameters and statistics.
-      sent: a pytree like a client's update, of arrays or shapes.
-    """
-    algorithm, params = setting.work.algorithm, first.params
-    like_sent = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sent)
-    memories = Memories(
-        algorithm.init_client(first),
-        algorithm.regulator.remember(params),
-        tuple(transform.init(like_sent) for transform in algorithm.transforms),
-    )
-    aggregator = algorithm.aggregator
-    numbers = {k: jnp.asarray(v, float) for k, v in algorithm.hyperparameters.items()}
-    server = ServerState(
-        algorithm.init_server(first),
-        algorithm.server_optimizer(numbers).init(params),
-        () if aggregator is None else aggregator.init(like_sent),
-        setting.sampler.init(num_clients),
-    )
-    return State(
-        jnp.zeros((), jnp.int32),
-        params,
-        first.batch_stats,
-        _moved(algorithm, params, params),
-        server,
-        jax.tree.map(lambda x: jnp.repeat(x[None], num_clients, axis=0), memories),
-    )
+    update: PyTree
+    mean: PyTree
+    state: PyTree
 
 
 def run_round(
@@ -205,207 +119,104 @@ def run_round(
     Returns:
       `(state, info)` after the round.
     """
+    now = _begin(setting, data, state, key, hyperparameters)
+    if setting.work.algorithm.gather is not None:
+        local = now.start.local._replace(gathered=_gather(now))
+        now = now._replace(start=now.start._replace(local=local))
+    sums, kept = _train(now)
+    aggregated = _aggregate(now, sums, kept)
+    upload = Upload(aggregated.update, sums.weighted, sums.uniform, kept.each)
+    params, algorithm_state, optimizer_state = _step(now, upload)
+    batch_stats = _new_statistics(now, sums)
+    sampler_state = setting.sampler.update(
+        state.server.sampler,
+        Heard(
+            now.asked.cohort,
+            now.asked.present,
+            kept.report.loss,
+            now.start.numbers.get("sampler", {}),
+        ),
+    )
+    clients = now.asked.cohort.clients
+    after = State(
+        round=state.round + 1,
+        params=params,
+        batch_stats=batch_stats,
+        direction=moved(setting.work.algorithm, state.params, params),
+        server=ServerState(algorithm_state, optimizer_state, aggregated.state, sampler_state),
+        clients=jax.tree.map(
+            lambda old, new: old.at[clients].set(new), state.clients, kept.memories
+        ),
+    )
+    variance = sums.squared_norm - squared_norm(aggregated.mean, now.dtype)
+    info = RoundInfo(
+        cohort=clients,
+        learning_rate=now.start.local.learning_rate,
+        train_loss=sums.loss,
+        drift=sums.drift,
+        update_variance=jnp.maximum(variance, 0),
+        seconds=now.asked.seconds,
+        finite=all_finite((params, batch_stats)),
+        clients=kept.report,
+    )
+    return after, info
+
+
+def _begin(
+    setting: Setting, data: FederatedDataset, state: State, key: Array, hyperparameters: PyTree
+) -> _Now:
+    """Chooses the cohort, and lays out what its clients start from."""
     dtype = jnp.result_type(*jax.tree.leaves(state.params))
     check_names(numbers_of(setting), hyperparameters)
     numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), hyperparameters)
     round_key = jax.random.fold_in(key, state.round)
     start = starting_point(setting, state, round_key, numbers)
-
-    asked = _ask(setting, data, state, key, start)
-    present = asked.present
+    asked = ask(setting, data, state, key, start)
     start = start._replace(
         largest_weight=asked.slots.weight.max(),
-        participants=jnp.sum(present, dtype=dtype),
+        participants=jnp.sum(asked.present, dtype=dtype),
     )
-    key_impl = jax.random.key_impl(key)
-    if setting.work.algorithm.gather is not None:
-        gathered = _gather(setting, data, state, start, asked, key_impl)
-        start = start._replace(local=start.local._replace(gathered=gathered))
-    sums, kept = _train(setting, data, state, start, asked, key_impl)
-    update, mean_update, aggregator = _aggregate(
-        setting, state, start, asked, sums, kept, round_key
-    )
-    server = Server(
-        state.params,
-        state.server.algorithm,
-        asked.cohort.clients,
-        present,
-        jnp.asarray(setting.cohort_size / data.num_clients, dtype),
-        start.local.learning_rate,
-        numbers["algorithm"],
-    )
-    upload = Upload(update, sums.weighted, sums.uniform, kept.each)
-    params, algorithm_state, optimizer = _step(setting, server, upload, state.server.optimizer)
-    batch_stats = state.batch_stats
-    if jax.tree.leaves(sums.batch_stats):
-        # a cohort without any example leaves the statistics as they were
-        batch_stats = jax.tree.map(
-            lambda new, old: jnp.where(present.any(), new, old), sums.batch_stats, batch_stats
-        )
-    sampler = setting.sampler.update(
-        state.server.sampler,
-        Heard(asked.cohort, present, kept.report.loss, numbers.get("sampler", {})),
-    )
-    state = State(
-        round=state.round + 1,
-        params=params,
-        batch_stats=batch_stats,
-        direction=_moved(setting.work.algorithm, state.params, params),
-        server=ServerState(algorithm_state, optimizer, aggregator, sampler),
-        clients=jax.tree.map(
-            lambda old, new: old.at[asked.cohort.clients].set(new), state.clients, kept.memories
-        ),
-    )
-    variance = sums.squared_norm - squared_norm(mean_update, dtype)
-    info = RoundInfo(
-        cohort=asked.cohort.clients,
-        learning_rate=start.local.learning_rate,
-        train_loss=sums.loss,
-        drift=sums.drift,
-        update_variance=jnp.maximum(variance, 0),
-        seconds=asked.seconds,
-        finite=all_finite((params, batch_stats)),
-        clients=kept.report,
-    )
-    return state, info
+    return _Now(setting, data, state, start, asked, round_key)
 
 
-def starting_point(
-    setting: Setting, state: State, round_key: Array, numbers: Mapping[str, Any]
-) -> Start:
-    """Returns what all clients of a round start from; weights are those of a client alone."""
-    algorithm = setting.work.algorithm
-    one = jnp.ones((), jnp.result_type(*jax.tree.leaves(state.params)))
-    local = Local(
-        state.params,
-        algorithm.broadcast(state.server.algorithm),
-        (),
-        state.direction,
-        algorithm.learning_rate(numbers["algorithm"], state.round),
-        numbers["algorithm"],
-    )
-    return Start(local, state.batch_stats, numbers, one, one, jax.random.key_data(round_key))
-
-
-def _ask(
-    setting: Setting, data: FederatedDataset, state: State, key: Array, start: Start
-) -> _Asked:
-    """Samples the cohort, lets the system say what its clients manage, and weighs them."""
-    work, numbers = setting.work, start.numbers
-    dtype = start.participants.dtype
-    round_key = jax.random.fold_in(key, state.round)
-
-    def losses(clients: Array) -> Array:
-        return _losses(setting, data, state, start, clients)
-
-    cohort = setting.sampler.sample(
-        jax.random.fold_in(round_key, _COHORT),
-        state.server.sampler,
-        Population(state.round, jnp.asarray(data.sizes), losses),
-        setting.cohort_size,
-        numbers.get("sampler", {}),
-    )
-    sizes = data.sizes[cohort.clients]
-    # a client of weight 0 is not asked
-    steps = jnp.where(cohort.weights > 0, work.num_steps(sizes), 0)
-    seconds = jnp.zeros((), dtype)
-    if setting.system is not None:
-        system, given = setting.system, numbers.get("system", {})
-        devices = system.init(jax.random.fold_in(key, _DEVICES), data.num_clients, given)
-        task = Task(cohort.clients, steps, setting.bytes_down, setting.bytes_up, state.round)
-        done = system.work(jax.random.fold_in(round_key, _SYSTEM), devices, task, given)
-        steps, seconds = done.num_steps, done.seconds.astype(dtype)
-    # in floating point, of 32 bits at least: a sum of sizes may overflow
-    counting = counting_dtype(dtype)
-    weights = jnp.where(steps > 0, cohort.weights.astype(counting), 0)
-    total = weights.sum()
-    weights = (weights / jnp.where(total > 0, total, 1)).astype(dtype)
-    malicious: PyTree = ()
-    if work.attack is not None:
-        malicious = malicious_clients(key, data.num_clients, numbers)[cohort.clients]
-    slots = Slot(cohort.clients, Extent(steps, sizes), weights, malicious)
-    return _Asked(cohort, slots, steps > 0, seconds)
-
-
-def malicious_clients(key: Array, num_clients: int, numbers: Mapping[str, Any]) -> Array:
-    """Returns [N] bool: the malicious clients of a run, the share asked for, rounded down."""
-    draws = jax.random.bits(jax.random.fold_in(key, _MALICIOUS), (num_clients,), jnp.uint32)
-    ranks = jnp.argsort(jnp.argsort(draws)).astype(jnp.int32)
-    share = numbers["malicious_share"].astype(counting_dtype(numbers["malicious_share"].dtype))
-    # a share of 0.3 of 10 clients is 3, though 0.3 · 10 may be rounded below it
-    return ranks < jnp.floor(share * num_clients * (1 + 1e-6)).astype(jnp.int32)
-
-
-def _losses(
-    setting: Setting, data: FederatedDataset, state: State, start: Start, clients: Array
-) -> Array:
-    """Returns the mean loss of the global model over the examples of each of some clients."""
-    work = setting.work
-    dtype = start.participants.dtype
-    key = jax.random.fold_in(jax.random.key(0), _LOSSES)
-
-    def one(client: Array) -> Array:
-        size = data.sizes[client]
-        extent = Extent(work.num_steps(size), size)
-        shard = Shard(data.examples, data.indices[client], extent, None, key)
-        return mean_over_all(
-            work, shard, lambda b: b.loss(state.params, state.batch_stats)[1].loss, dtype
-        )
-
-    return jax.lax.map(one, clients)
-
-
-def _gather(
-    setting: Setting,
-    data: FederatedDataset,
-    state: State,
-    start: Start,
-    asked: _Asked,
-    key_impl: Any,
-) -> PyTree:
+def _gather(now: _Now) -> PyTree:
     """Returns the cohort's average of what its clients send before they train."""
-    gather = setting.work.algorithm.gather
+    gather = now.setting.work.algorithm.gather
     assert gather is not None
 
     def client(context: PyTree, slot: Slot, longest: Extent | None) -> tuple[PyTree, tuple[()]]:
         start, memories, data = context
         own = jax.tree.map(lambda x: x[slot.client], memories)
-        seen, local, _ = at_client(setting.work, start, own, data, slot, longest, key_impl)
+        seen, local, _ = at_client(now.setting.work, start, own, data, slot, longest, now.key_impl)
         sent = gather(seen, local)
         return jax.tree.map(lambda x: jnp.where(slot.weight > 0, slot.weight * x, 0), sent), ()
 
-    context = (start, state.clients, data)
-    return map_reduce(client, setting.placement, context, asked.slots, lambda s: s.extent)[0]
+    return _of_all(now, client)[0]
 
 
-def _train(
-    setting: Setting,
-    data: FederatedDataset,
-    state: State,
-    start: Start,
-    asked: _Asked,
-    key_impl: Any,
-) -> tuple[_Sums, _Kept]:
+def _train(now: _Now) -> tuple[_Sums, _Kept]:
     """Runs the cohort's clients, laid out as the placement says."""
 
     def client(context: PyTree, slot: Slot, longest: Extent | None) -> tuple[_Sums, _Kept]:
         start, memories, data = context
         own = jax.tree.map(lambda x: x[slot.client], memories)
-        sent = take_part(setting.work, start, own, data, slot, longest, key_impl)
-        update = sent.upload.update if setting.stacks else ()
+        sent = take_part(now.setting.work, start, own, data, slot, longest, now.key_impl)
+        update = sent.upload.update if now.setting.stacks else ()
         kept = _Kept(sent.memories, sent.report, sent.upload.each, update)
-        return _weighted(setting, slot.weight, sent), kept
+        return _weighted(now.setting, slot.weight, sent), kept
 
+    return _of_all(now, client)
+
+
+def _of_all(now: _Now, client: ClientFunction) -> tuple[PyTree, PyTree]:
+    """Returns the sum over the cohort, and what is kept of each of its clients."""
+    context = now.start, now.state.clients, now.data
     return map_reduce(
-        client,
-        setting.placement,
-        (start, state.clients, data),
-        asked.slots,
-        lambda slot: slot.extent,
+        client, now.setting.placement, context, now.asked.slots, lambda slot: slot.extent
     )
 
 
-def _weighted(setting: Setting, weight: Array, sent: Any) -> _Sums:
+def _weighted(setting: Setting, weight: Array, sent: Sent) -> _Sums:
     upload, report = sent.upload, sent.report
 
     def times(factor: Array | float, tree: PyTree) -> PyTree:
@@ -422,106 +233,62 @@ def _weighted(setting: Setting, weight: Array, sent: Any) -> _Sums:
     )
 
 
-def _aggregate(
-    setting: Setting,
-    state: State,
-    start: Start,
-    asked: _Asked,
-    sums: _Sums,
-    kept: _Kept,
-    key: Array,
-) -> tuple[PyTree, PyTree, PyTree]:
-    """Returns what the server has of all updates, their mean, and the aggregator's next state."""
-    if not setting.stacks:
-        return sums.update, sums.update, state.server.aggregator
-    attack, aggregator = setting.work.attack, setting.work.algorithm.aggregator
-    weights, present = asked.slots.weight, asked.present
+def _aggregate(now: _Now, sums: _Sums, kept: _Kept) -> _Aggregated:
+    """Makes one update of all: their mean, or what the aggregator has of them after an attack."""
+    before = now.state.server.aggregator
+    if not now.setting.stacks:
+        return _Aggregated(sums.update, sums.update, before)
+    attack, aggregator = now.setting.work.attack, now.setting.work.algorithm.aggregator
+    weights, present = now.asked.slots.weight, now.asked.present
     updates = jax.tree.map(
         lambda u: jnp.where(jnp.expand_dims(present, tuple(range(1, u.ndim))), u, 0), kept.update
     )
     if attack is not None and attack.together is not None:
         attacking = Attacking(
-            jax.random.fold_in(key, _ATTACK),
+            jax.random.fold_in(now.round_key, streams.ATTACK),
             weights,
-            asked.slots.malicious & present,
+            now.asked.slots.malicious & present,
             present,
-            start.numbers.get("attack", {}),
+            now.start.numbers.get("attack", {}),
         )
         updates = attack.together(updates, attacking)
     received = Received(
-        asked.cohort.clients,
+        now.asked.cohort.clients,
         weights,
         present,
-        state.params,
-        jax.random.fold_in(key, _AGGREGATOR),
-        start.numbers.get("aggregator", {}),
+        now.state.params,
+        jax.random.fold_in(now.round_key, streams.AGGREGATOR),
+        now.start.numbers.get("aggregator", {}),
     )
     mean_update, _ = mean(updates, (), received)
     if aggregator is None:
-        return mean_update, mean_update, state.server.aggregator
-    update, aggregator_state = aggregator.aggregate(updates, state.server.aggregator, received)
-    return update, mean_update, aggregator_state
+        return _Aggregated(mean_update, mean_update, before)
+    update, after = aggregator.aggregate(updates, before, received)
+    return _Aggregated(update, mean_update, after)
 
 
-def _step(
-    setting: Setting, server: Server, upload: Upload, optimizer_state: PyTree
-) -> tuple[PyTree, PyTree, PyTree]:
+def _step(now: _Now, upload: Upload) -> tuple[PyTree, PyTree, PyTree]:
     """Returns the next global parameters, and the next states of algorithm and optimiser."""
-    algorithm = setting.work.algorithm
+    algorithm, state = now.setting.work.algorithm, now.state
+    server = Server(
+        state.params,
+        state.server.algorithm,
+        now.asked.cohort.clients,
+        now.asked.present,
+        jnp.asarray(now.setting.cohort_size / now.data.num_clients, now.dtype),
+        now.start.local.learning_rate,
+        now.start.numbers["algorithm"],
+    )
     direction, algorithm_state = algorithm.server(server, upload)
     optimizer = algorithm.server_optimizer(server.hyperparameters)
-    changes, optimizer_state = optimizer.update(direction, optimizer_state, server.params)
-    return optax.apply_updates(server.params, changes), algorithm_state, optimizer_state
+    changes, optimizer_state = optimizer.update(direction, state.server.optimizer, state.params)
+    return optax.apply_updates(state.params, changes), algorithm_state, optimizer_state
 
 
-def _moved(algorithm: Algorithm, before: PyTree, after: PyTree) -> PyTree:
-    """Returns w_{t−1} − w_t, or `()` where nothing needs it."""
-    if algorithm.needs_direction or algorithm.regulator.needs_direction:
-        return jax.tree.map(jnp.subtract, before, after)
-    return ()
-
-
-def check_system(
-    setting: Setting, data: FederatedDataset, key: Array, hyperparameters: Mapping[str, Any]
-) -> None:
-    """Raises `InputError` if the system lets nobody ever take part; on concrete values."""
-    if setting.system is None:
-        return
-    numbers = jax.tree.map(lambda x: jnp.asarray(x, float), hyperparameters.get("system", {}))
-    num_clients = data.num_clients
-    devices = setting.system.init(jax.random.fold_in(key, _DEVICES), num_clients, numbers)
-    clients = jnp.arange(num_clients, dtype=jnp.int32)
-    steps = setting.work.num_steps(jnp.asarray(data.sizes, jnp.int32))
-    first = jnp.zeros((), jnp.int32)
-    task = Task(clients, steps, setting.bytes_down, setting.bytes_up, first)
-    setting.system.check(devices, task, numbers)
-
-
-def numbers_of(setting: Setting) -> dict[str, Any]:
-    """Returns the hyperparameters of a setting's parts, those given to their factories."""
-    algorithm, attack = setting.work.algorithm, setting.work.attack
-    numbers: dict[str, Any] = {
-        "algorithm": dict(algorithm.hyperparameters),
-        "regulator": dict(algorithm.regulator.hyperparameters),
-    }
-    if algorithm.transforms:
-        numbers["transforms"] = {t.name: dict(t.hyperparameters) for t in algorithm.transforms}
-    if attack is not None:
-        numbers["malicious_share"] = setting.malicious_share
-    others = {"aggregator": algorithm.aggregator, "attack": attack, "system": setting.system}
-    for part, chosen in {**others, "sampler": setting.sampler}.items():
-        if chosen is not None and chosen.hyperparameters:
-            numbers[part] = dict(chosen.hyperparameters)
-    return numbers
-
-
-def check_names(wanted: Mapping[str, Any], given: Mapping[str, Any], where: str = "") -> None:
-    """Raises `InputError` unless the numbers given are just those of the setting's parts."""
-    place = f"hyperparameters of the {where}" if where else "hyperparameters"
-    check.options(place, given, wanted)
-    missing = [name for name in wanted if name not in given]
-    if missing:
-        raise check.InputError(f"{place}: {missing[0]!r} is missing")
-    for name, inner in wanted.items():
-        if isinstance(inner, Mapping):
-            check_names(inner, given[name], name)
+def _new_statistics(now: _Now, sums: _Sums) -> PyTree:
+    """Returns the next global statistics: a cohort without any example leaves them as they were."""
+    before = now.state.batch_stats
+    if not jax.tree.leaves(sums.batch_stats):
+        return before
+    any_present = now.asked.present.any()
+    return jax.tree.map(lambda new, old: jnp.where(any_present, new, old), sums.batch_stats, before)

@@ -12,7 +12,8 @@ from fedjax_ecgr.algorithms import Algorithm
 from fedjax_ecgr.data.federated import FederatedDataset
 from fedjax_ecgr.engine.evaluation import Evaluation
 from fedjax_ecgr.engine.program import Simulation, simulation
-from fedjax_ecgr.engine.round import RoundInfo, State
+from fedjax_ecgr.engine.round import RoundInfo
+from fedjax_ecgr.engine.state import State
 from fedjax_ecgr.models.base import Model
 
 MAX_SEED = 2**32 - 1  # a larger one would be cut to 32 bits

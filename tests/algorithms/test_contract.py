@@ -18,7 +18,7 @@ from fedjax_ecgr.data import from_owners
 from fedjax_ecgr.engine.client import Slot, at_client
 from fedjax_ecgr.engine.evaluation import evaluate_clients
 from fedjax_ecgr.engine.local_steps import Extent
-from fedjax_ecgr.engine.round import starting_point
+from fedjax_ecgr.engine.state import starting_point
 from fedjax_ecgr.regulators import REGULATORS
 from tests.plain import federation as plain
 

@@ -9,7 +9,7 @@ import fedjax_ecgr as fx
 from fedjax_ecgr.aggregators.base import Aggregator
 from fedjax_ecgr.attacks.base import Attack
 from fedjax_ecgr.data import from_owners
-from fedjax_ecgr.engine.round import malicious_clients
+from fedjax_ecgr.engine.cohort import malicious_clients
 from fedjax_ecgr.samplers.base import Cohort, Sampler
 from fedjax_ecgr.systems.base import System, Work
 from fedjax_ecgr.transforms.base import Transform

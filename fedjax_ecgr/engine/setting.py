@@ -1,0 +1,72 @@
+"""What a round does, and the numbers that its parts take."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fedjax_ecgr import check
+from fedjax_ecgr.engine.local_steps import Work
+from fedjax_ecgr.engine.placement import Placement
+from fedjax_ecgr.samplers.base import Sampler
+from fedjax_ecgr.systems.base import System
+
+
+class Setting(NamedTuple):
+    """What a round does; static.
+
+    Attributes:
+      work: what every client does.
+      cohort_size: clients a round.
+      placement: how they are laid out.
+      sampler: who takes part.
+      system: what they manage; None for everything, in no time.
+      malicious_share: share of all clients that is malicious, where there is an attack; the number
+        that counts is the one among the hyperparameters.
+      bytes_up: what one client sends a round.
+      bytes_down: what one client receives a round.
+    """
+
+    work: Work
+    cohort_size: int
+    placement: Placement
+    sampler: Sampler
+    system: System | None = None
+    malicious_share: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+    @property
+    def stacks(self) -> bool:
+        """Whether all updates of a cohort are needed at once."""
+        attack = self.work.attack
+        together = attack is not None and attack.together is not None
+        return together or self.work.algorithm.aggregator is not None
+
+
+def numbers_of(setting: Setting) -> dict[str, Any]:
+    """Returns the hyperparameters of a setting's parts, those given to their factories."""
+    algorithm, attack = setting.work.algorithm, setting.work.attack
+    numbers: dict[str, Any] = {
+        "algorithm": dict(algorithm.hyperparameters),
+        "regulator": dict(algorithm.regulator.hyperparameters),
+    }
+    if algorithm.transforms:
+        numbers["transforms"] = {t.name: dict(t.hyperparameters) for t in algorithm.transforms}
+    if attack is not None:
+        numbers["malicious_share"] = setting.malicious_share
+    others = {"aggregator": algorithm.aggregator, "attack": attack, "system": setting.system}
+    for part, chosen in {**others, "sampler": setting.sampler}.items():
+        if chosen is not None and chosen.hyperparameters:
+            numbers[part] = dict(chosen.hyperparameters)
+    return numbers
+
+
+def check_names(wanted: Mapping[str, Any], given: Mapping[str, Any], where: str = "") -> None:
+    """Raises `InputError` unless the numbers given are just those of the setting's parts."""
+    place = f"hyperparameters of the {where}" if where else "hyperparameters"
+    check.options(place, given, wanted)
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        raise check.InputError(f"{place}: {missing[0]!r} is missing")
+    for name, inner in wanted.items():
+        if isinstance(inner, Mapping):
+            check_names(inner, given[name], name)
