@@ -1,4 +1,12 @@
-"""Tests run on four CPU devices, and refuse silent promotion of types and ranks."""
+"""Tests run on four CPU devices, and refuse silent promotion of types and ranks.
+
+They compile with most of XLA's optimisations off, here and in the processes they start: a test
+takes few steps, and most of its time is compilation.
+"""
+
+import os
+
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import pytest
@@ -16,11 +24,12 @@ def x64():
 
 
 @pytest.fixture
-def quick():
-    """Compiles faster and runs slower, which so few steps do not feel."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def optimised(monkeypatch):
+    """Compiles as users do."""
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_addoption(parser):

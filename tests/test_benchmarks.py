@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -244,7 +245,7 @@ def test_task_survives_its_file(tmp_path):
     work.write(tmp_path / "task.npz", task)
     read = work.read(tmp_path / "task.npz")
     assert read.work == task.work
-    jax.tree.map(np.testing.assert_array_equal, read[1:], task[1:])
+    chex.assert_trees_all_equal(read[1:], task[1:])
 
 
 def test_memory_is_that_of_a_round_with_the_whole_cohort():

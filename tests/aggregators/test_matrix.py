@@ -1,5 +1,6 @@
 """Updates as a matrix and back, and matrices worked on in blocks."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +23,7 @@ def test_a_row_comes_back_as_an_update(small_blocks):
     assert rows.values.shape[1] % small_blocks == 0 or small_blocks > SIZE
     for i in (0, 10):
         update = matrix.as_update(rows.values[i], updates)
-        jax.tree.map(lambda x, u, i=i: np.testing.assert_array_equal(x, u[i]), update, updates)
+        chex.assert_trees_all_equal(update, jax.tree.map(lambda u, i=i: u[i], updates))
         np.testing.assert_array_equal(matrix.as_row(update, rows), rows.values[i])
 
 

@@ -31,7 +31,7 @@ def test_these_are_judged_by_models_of_their_own():
 # options, against plain loops of their own
 
 
-@pytest.mark.usefixtures("quick", "x64")
+@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("oracle", "name", "options"),
     [
@@ -161,7 +161,7 @@ def measured_model(dtype=float):
     return Model("measured", init, apply, head=("head",))
 
 
-@pytest.mark.usefixtures("quick", "x64")
+@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", sorted(PERSONAL))
 def test_statistics_are_the_clients_own_or_the_average(name):
     """One step a round on copies of c_i: what is left of m_0 = 0 is known."""
@@ -248,7 +248,6 @@ def contradicting():
     return fx.partition.hold_out(from_owners(examples, owners, 4), 0.5)
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("regulator", [fx.identity, fx.ecgr])
 @pytest.mark.parametrize("name", ["fedavg", *sorted(PERSONAL)])
 def test_clients_that_contradict_one_another_need_models_of_their_own(name, regulator):

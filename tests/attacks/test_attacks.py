@@ -4,6 +4,7 @@ import importlib
 from functools import cache
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -240,7 +241,7 @@ def test_noise_is_normal_and_of_each_client_and_round():
     assert abs(float(instead["a"].mean())) < 0.1
     assert abs(np.corrcoef(np.ravel(instead["a"]), instead["b"])[0, 1]) < 0.05
     on_top = attacks.gaussian(added=True).alone(update, given)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, 1 + y, rtol=1e-6), on_top, instead)
+    chex.assert_trees_all_close(on_top, jax.tree.map(lambda y: 1 + y, instead), rtol=1e-6)
     other = attacks.gaussian().alone(update, given._replace(key=jax.random.key(4)))
     assert not np.allclose(other["b"], instead["b"])
 

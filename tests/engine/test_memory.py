@@ -15,6 +15,9 @@ from fedjax_ecgr.engine.memory import GIB, Memory, fit
 from fedjax_ecgr.engine.placement import Placement
 
 FEATURES, HIDDEN, CLASSES, BATCH = 256, 4000, 8, 4
+# what XLA lays out is what its optimisations leave
+pytestmark = pytest.mark.usefixtures("optimised")
+
 PARAMETERS = 4 * ((FEATURES + 1) * HIDDEN + (HIDDEN + 1) * CLASSES)  # bytes of one copy: 4 MB
 
 

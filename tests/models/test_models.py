@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,11 +42,6 @@ def apply(model, params, stats, x, mask=None, train=True):
     mask = jnp.ones(x.shape[0], bool) if mask is None else mask
     run = jax.jit(model.apply, static_argnames="train")
     return run(params, stats, x, mask=mask, train=train, key=KEY)
-
-
-def close(a, b, tolerance):
-    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
 
 
 def size(tree):
@@ -132,8 +128,8 @@ def test_masked_rows_change_nothing(name):
         out, new = apply(model, params, stats, x, mask)
         other, other_new = apply(model, params, stats, x.at[3].set(1e3), mask)
         only, only_new = apply(model, params, stats, x[:3])
-        close((out[:3], new), (other[:3], other_new), 0)
-        close((out[:3], new), (only, only_new), 1e-10)
+        chex.assert_trees_all_equal((out[:3], new), (other[:3], other_new))
+        chex.assert_trees_all_close((out[:3], new), (only, only_new), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -145,7 +141,9 @@ def test_stacked_parameters_under_vmap_equal_a_loop(name):
         alone = [apply(model, *client, x) for client in clients]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *clients)
         together = jax.vmap(lambda *client: apply(model, *client, x))(*stacked)
-        close(together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone), 1e-9)
+        chex.assert_trees_all_close(
+            together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone), rtol=1e-9, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -164,7 +162,7 @@ def test_evaluation_leaves_the_statistics(name):
     model, spec, params, stats = small(name)
     out, same = apply(model, params, stats, batch(spec, 2), train=False)
     assert out.shape == (2, spec.num_classes)
-    close(same, stats, 0)
+    chex.assert_trees_all_equal(same, stats)
 
 
 @pytest.mark.parametrize(
@@ -386,10 +384,10 @@ def test_adapted_model_keeps_the_contract(library):
     # Masked rows change nothing, and a batch of nothing but masked rows leaves the statistics.
     out, new = apply(model, params, stats, x, mask)
     other, other_new = apply(model, params, stats, x.at[3].set(100.0), mask)
-    close((out[:3], new), (other[:3], other_new), 0)
+    chex.assert_trees_all_equal((out[:3], new), (other[:3], other_new))
     out, kept = apply(model, params, stats, x, jnp.zeros(4, bool))
     assert np.all(np.isfinite(out))
-    close(kept, stats, 0)
+    chex.assert_trees_all_equal(kept, stats)
 
     # Dropout follows the key while training, and rests in evaluation.
     def run(seed, train):
@@ -397,10 +395,10 @@ def test_adapted_model_keeps_the_contract(library):
         jitted = jax.jit(model.apply, static_argnames="train")
         return jitted(params, stats, x, mask=mask, train=train, key=key)[0]
 
-    close(run(1, True), run(1, True), 0)
+    chex.assert_trees_all_equal(run(1, True), run(1, True))
     assert np.any(run(1, True) != run(2, True))
-    close(run(1, False), run(2, False), 0)
-    close(apply(model, params, stats, x, train=False)[1], stats, 0)
+    chex.assert_trees_all_equal(run(1, False), run(2, False))
+    chex.assert_trees_all_equal(apply(model, params, stats, x, train=False)[1], stats)
 
     # Pure dicts stack on a client axis.
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (params, stats))

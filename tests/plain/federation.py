@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -54,6 +55,16 @@ def cross_entropy(outputs, labels):
     return -jax.nn.log_softmax(outputs)[jnp.arange(len(labels)), labels]
 
 
+@cache
+def _mean_loss(outputs):
+    """`(w, inputs, labels) -> (mean cross-entropy, its gradient)`, compiled once for a shape."""
+
+    def mean(w, inputs, labels):
+        return cross_entropy(outputs(w, inputs), labels).mean()
+
+    return jax.jit(jax.value_and_grad(mean))
+
+
 class Client:
     """One client in one round."""
 
@@ -63,17 +74,19 @@ class Client:
         self.rows, self.n, self.head = world.rows[number], len(world.rows[number]), world.head
         self.num_classes, self._regulate = world.num_classes, regulate
 
-    def _mean(self, w, rows, loss):
-        outputs = self.world.outputs(w, jnp.asarray(self.world.inputs[rows]))
-        return (loss or cross_entropy)(outputs, self.world.labels[rows]).mean()
+    def _both(self, w, rows, loss):
+        w, inputs, labels = jnp.asarray(w), self.world.inputs[rows], self.world.labels[rows]
+        if loss is None:
+            return _mean_loss(self.world.outputs)(w, inputs, labels)
+        return jax.value_and_grad(lambda w: loss(self.world.outputs(w, inputs), labels).mean())(w)
 
     def loss(self, w, rows, loss=None):
         """Mean loss over `rows`; `loss(outputs, labels) -> [B]` in place of the cross-entropy."""
-        return float(self._mean(jnp.asarray(w), rows, loss))
+        return float(self._both(w, rows, loss)[0])
 
     def gradient(self, w, rows, loss=None):
         """The gradient of that."""
-        return np.asarray(jax.grad(self._mean)(jnp.asarray(w), rows, loss))
+        return np.asarray(self._both(w, rows, loss)[1])
 
     def features(self, w, rows):
         """[B, F], what the last layer is given."""

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pyarrow.parquet as pq
@@ -45,13 +46,6 @@ def finished(built, tmp_path_factory):
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def assert_same(left, right):
-    assert list(left) == list(right)
-    for name, column in left.items():
-        assert column.dtype == right[name].dtype
-        np.testing.assert_array_equal(column, right[name], err_msg=name)
 
 
 def test_a_configuration_reads_back_as_it_was():
@@ -149,10 +143,11 @@ def test_the_recorded_history_is_exact(finished):
     folder, history = finished
     table = pq.read_table(folder / "history.parquet")
     assert table.column_names == [*history.table, "cohort"]
-    assert_same(history.table, {n: table[n].to_numpy() for n in history.table})
+    columns = {name: table[name].to_numpy() for name in history.table}
+    chex.assert_trees_all_equal(columns, history.table, strict=True)
     assert table["cohort"].to_pylist() == history.cohorts.tolist()
     recorded = runs.load(folder)
-    assert_same(recorded.table, history.table)
+    chex.assert_trees_all_equal(recorded.table, history.table, strict=True)
     np.testing.assert_array_equal(recorded.cohorts, history.cohorts)
     assert recorded.config == SMALL
 
@@ -199,7 +194,8 @@ def test_a_run_that_is_stopped_keeps_its_history(built, finished, tmp_path, rais
         jax.tree.leaves(recorded.params), jax.tree.leaves(state.params), strict=True
     ):
         np.testing.assert_array_equal(read, trained)
-    assert_same(recorded.table, {n: x[:2] for n, x in finished[1].table.items()})
+    begun = {name: column[:2] for name, column in finished[1].table.items()}
+    chex.assert_trees_all_equal(recorded.table, begun, strict=True)
     np.testing.assert_array_equal(recorded.cohorts, finished[1].cohorts[:2])
 
 
@@ -212,7 +208,7 @@ def test_a_run_that_is_killed_keeps_what_was_saved_and_does_not_look_finished(
     runs.record(SMALL, built, folder, on_progress=lambda _: seen.append(runs.load(folder)))
     assert [recorded.summary for recorded in seen] == [{"status": "running"}] * 2
     assert [len(recorded.table["round"]) for recorded in seen] == [2, 3]
-    assert_same(seen[-1].table, finished[1].table)
+    chex.assert_trees_all_equal(seen[-1].table, finished[1].table, strict=True)
 
 
 def test_a_run_that_diverges_keeps_its_history(built, tmp_path):
@@ -227,7 +223,7 @@ def test_a_run_that_diverges_keeps_its_history(built, tmp_path):
     assert recorded.summary["status"] == "diverged"
     assert recorded.summary["diverged_in_round"] == caught.value.round > 1
     assert recorded.summary["diverged_clients"] == caught.value.clients
-    assert_same(recorded.table, caught.value.history.table)
+    chex.assert_trees_all_equal(recorded.table, caught.value.history.table, strict=True)
     assert len(recorded.table["round"]) == caught.value.round - 1
     last_block = (caught.value.round - 1) // SMALL.eval_every * SMALL.eval_every
     assert recorded.summary["model_round"] == last_block > 0
