@@ -250,7 +250,8 @@ def _read_history(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     if not path.exists():
         return {}, np.zeros((0, 0), np.int32)
     with path.open("rb") as file:
-        table = pq.read_table(file)
+        # without Arrow's threads: a process that ends soon after sometimes aborts in them
+        table = pq.read_table(file, use_threads=False)
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "cohort"}
     cohorts = table["cohort"].combine_chunks()
     return columns, cohorts.flatten().to_numpy().reshape(len(cohorts), -1)
