@@ -6,8 +6,9 @@
 attack meets every rule, over the same seeds (which draw parameters, batches and the malicious
 clients; the partition is one). Writes docs/robustness.md and docs/robustness.png.
 
-Expected: the mean breaks under sign flips, noise, boosting and IPM, and not under attacks that hide
-within the spread of honest updates; robust rules hold. About 8 minutes on two cores.
+Found: the mean falls from 95 % to 14 % (sign flips), 10 % (boosting) and 4 % (IPM), to 87 to 91 %
+under labels flipped, noise and min-max; the robust rules hold 71 % and more everywhere, Multi-Krum
+90 %. ECGR makes no difference that could be told from none. About 12 minutes on two cores.
 """
 
 from pathlib import Path
@@ -104,9 +105,10 @@ def figure(table: dict, regulated: dict):  # type: ignore[no-untyped-def]
     )
     drawn = Figure(figsize=(8, 4.5), layout="constrained")
     axes = drawn.subplots()
-    axes.imshow(values, vmin=0, vmax=100, cmap="RdYlGn", aspect="auto")
+    axes.imshow(values, vmin=0, vmax=100, cmap="cividis", aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center")
+        colour = "white" if value < 50 else "black"
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
     axes.set_xticks(range(len(ATTACKS)), list(ATTACKS))
     axes.set_yticks(range(len(names)), names)
     axes.set_title(f"test accuracy in %, {MALICIOUS} of {CLIENTS} clients malicious")

@@ -115,6 +115,9 @@ def _anywhere_in_batch(size: int, batched: list[bool], condition: Array) -> tupl
 
 def _units(rows: PyTree, dtype: Any) -> Array:
     def largest(flat: Array) -> Array:
+        if flat.dtype == dtype:
+            return jnp.max(jnp.abs(flat), axis=1, initial=0)
+        # one row at a time, as only that is widened then
         return jax.lax.map(lambda row: jnp.max(jnp.abs(_widen(row, dtype)), initial=0), flat)
 
     return unit_of(jnp.stack([largest(flat) for flat in _flat(rows)]).max(axis=0))
