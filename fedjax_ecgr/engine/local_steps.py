@@ -177,10 +177,12 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
         params = where(active, params, carry.params)
         regulator = carry.regulator
         if observe is not None:
+            before = plan.watched(carry.params)
             if updates_are_steps:
-                delta = jax.tree.map(jnp.negative, plan.watched(updates))
+                taken = plan.watched(updates)
+                delta = jax.tree.map(lambda w, u: -u.astype(w.dtype), before, taken)
             else:
-                delta = jax.tree.map(jnp.subtract, plan.watched(carry.params), plan.watched(params))
+                delta = jax.tree.map(jnp.subtract, before, plan.watched(params))
             regulator = observe(delta, regulator, active)
         return _Carry(
             params,
