@@ -11,6 +11,7 @@ from fedjax_ecgr.models.flax_nnx import from_nnx as from_nnx
 from fedjax_ecgr.models.lenet import lenet as lenet
 from fedjax_ecgr.models.logistic_regression import logistic_regression as logistic_regression
 from fedjax_ecgr.models.mlp import mlp as mlp
+from fedjax_ecgr.models.niid_cnn import niid_cnn as niid_cnn
 from fedjax_ecgr.ops.convolution import conv_general_dilated as conv_general_dilated
 
 MODELS = listing(globals(), Model, given=["spec"])

@@ -11,6 +11,7 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data import datasets, partition
 from fedjax_ecgr.data.datasets import DATASETS
 from fedjax_ecgr.data.federated import check_examples, label_counts
+from tests.data import sources
 
 
 def message(error):
@@ -20,8 +21,9 @@ def message(error):
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_every_source_keeps_the_contract(name):
-    data = DATASETS[name]()
+def test_every_source_keeps_the_contract(name, tmp_path):
+    options = sources.made(name, tmp_path)
+    data = DATASETS[name](**options)
     for part in (data.train, data.test):
         check_examples(part, data.spec.num_classes)
         assert part.inputs.shape[1:] == data.spec.input_shape
@@ -31,7 +33,7 @@ def test_every_source_keeps_the_contract(name):
         assert part.owners is None or part.owners.dtype == np.int32
     np.testing.assert_array_equal(data.train.mean, data.test.mean)
     assert np.unique(data.train.labels).size == data.spec.num_classes
-    again = DATASETS[name]()
+    again = DATASETS[name](**options)
     np.testing.assert_array_equal(data.train.inputs, again.train.inputs)
     np.testing.assert_array_equal(data.test.labels, again.test.labels)
     assert getattr(datasets, name) is DATASETS[name]

@@ -218,6 +218,41 @@ def test_dirichlet_on_digits_stays_heterogeneous(seed):
     assert distance.mean() > 0.5  # total variation from the whole; at most 0.9 with ten classes
 
 
+def slow_niid_dirichlet(labels, num_clients, alpha, min_size, seed):
+    """NIID-Bench's rule, one client at a time; returns counts, and how often it was drawn."""
+    rng = np.random.default_rng(seed)
+    classes, draws = sorted(set(labels)), 0
+    while True:
+        draws += 1
+        counts = [[0] * len(classes) for _ in range(num_clients)]
+        shares = rng.dirichlet([alpha] * num_clients, len(classes))
+        for c, label in enumerate(classes):
+            total = labels.count(label)
+            rng.permutation(total)
+            full = [sum(row) >= len(labels) / num_clients for row in counts]
+            share = np.array([0.0 if full[i] else shares[c][i] for i in range(num_clients)])
+            bound = [int(end * total) for end in np.cumsum(share / share.sum())[:-1]]
+            for i, (low, high) in enumerate(zip([0, *bound], [*bound, total], strict=True)):
+                counts[i][c] = high - low
+        if min(sum(row) for row in counts) >= min_size:
+            return counts, draws
+
+
+@pytest.mark.parametrize(("alpha", "min_size"), [(0.1, 10), (0.5, 20), (100.0, 45)])
+def test_niid_dirichlet_is_niid_bench_s_rule(alpha, min_size):
+    labels = np.random.default_rng(7).integers(0, 5, 400)
+    drawn = []
+    for seed in range(5):
+        counts, draws = slow_niid_dirichlet(labels.tolist(), 8, alpha, min_size, seed)
+        clients = partition.niid_dirichlet(
+            make(labels), num_clients=8, alpha=alpha, min_size=min_size, seed=seed
+        )
+        np.testing.assert_array_equal(label_counts(clients, 5), counts)
+        assert clients.sizes.min() >= min_size
+        drawn.append(draws)
+    assert alpha > 1 or max(drawn) > 1  # drawing again happened
+
+
 def test_quantity_skews_sizes_and_not_labels():
     examples = balanced(6000, num_classes=2)
     skewed = partition.quantity(examples, num_clients=6, alpha=0.3, min_size=100, seed=1)
@@ -315,6 +350,13 @@ def test_common_mistakes_are_named(name, options, parts):
         ("dirichlet", {"alpha": [0.1, 0.2]}, ["alpha: [0.1, 0.2]", "one number"]),
         ("dirichlet", {"min_size": 256}, ["min_size: 256", "from 0 to 5", "10 examples"]),
         ("dirichlet", {"min_size": -1}, ["min_size: -1"]),
+        ("niid_dirichlet", {"alpha": 0, "min_size": 0}, ["alpha: 0", "(0, inf)"]),
+        ("niid_dirichlet", {"min_size": 6}, ["min_size: 6", "from 0 to 5"]),
+        (
+            "niid_dirichlet",
+            {"examples": make([0] * 10), "min_size": 5, "alpha": 1e-6},  # one of two has nearly all
+            ["min_size: 5", "alpha 1e-06", "1000 draws"],
+        ),
         ("quantity", {"alpha": 0}, ["alpha: 0", "(0, inf)"]),
         ("quantity", {"alpha": float("nan")}, ["alpha: nan"]),
         ("quantity", {"min_size": 6}, ["min_size: 6", "from 0 to 5"]),

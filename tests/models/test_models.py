@@ -21,6 +21,7 @@ SMALL = {
     "logistic_regression": (Spec((5,), 3), {}),
     "mlp": (Spec((4, 4, 1), 3), {"hidden": (6, 5)}),
     "lenet": (Spec((13, 12, 1), 3), {}),
+    "niid_cnn": (Spec((17, 16, 1), 3), {}),
     "bncnn": (Spec((6, 6, 1), 3), {"blocks": ((2, 3),), "hidden": (5,)}),
 }
 
@@ -169,12 +170,22 @@ def test_evaluation_leaves_the_statistics(name):
     ("model", "count"),
     [
         (lenet(Spec((28, 28, 1), 10)), 61_706),
+        (MODELS["niid_cnn"](Spec((28, 28, 1), 10)), 44_426),
+        (MODELS["niid_cnn"](Spec((32, 32, 3), 10)), 62_006),
         (mlp(Spec((28, 28, 1), 10)), 784 * 200 + 200 + 200 * 10 + 10),
         (MODELS["logistic_regression"](Spec((60,), 10)), 610),
         (bncnn(Spec((32, 32, 3), 10)), 1_187_274),
         (bncnn(Spec((8, 8, 1), 3), blocks=((4,),)), 36 + 8 + 64 * 3 + 3),
     ],
-    ids=["lenet", "mlp", "logistic_regression", "bncnn", "bncnn of one block"],
+    ids=[
+        "lenet",
+        "niid_cnn of grey",
+        "niid_cnn of colour",
+        "mlp",
+        "logistic_regression",
+        "bncnn",
+        "bncnn of one block",
+    ],
 )
 def test_number_of_parameters(model, count):
     params, _ = jax.eval_shape(model.init, KEY)
@@ -224,13 +235,15 @@ def layer(params, x):
     return x @ params["kernel"] + params["bias"]
 
 
-def test_lenet_is_its_definition():
+@pytest.mark.parametrize(("name", "padding"), [("lenet", 2), ("niid_cnn", 0)])
+def test_lenet_is_its_definition(name, padding):
     with jax.enable_x64(True):
-        model, spec, params, stats = small("lenet", jnp.float64)
+        model, spec, params, stats = small(name, jnp.float64)
+        assert model.name == name
         x = batch(spec, 4, dtype=np.float64)
         out, _ = apply(model, params, stats, x)
         p = jax.tree.map(np.asarray, params)
-        h = np.pad(np.asarray(x), ((0, 0), (2, 2), (2, 2), (0, 0)))
+        h = np.pad(np.asarray(x), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
         for name in ("conv1", "conv2"):
             h = largest(np.maximum(correlate(h, p[name]["kernel"]) + p[name]["bias"], 0))
         h = h.reshape(4, -1)
@@ -263,6 +276,8 @@ def test_bncnn_is_its_definition():
     [
         (lambda: lenet(Spec((8, 8, 1), 10)), "smallest are 12x12"),
         (lambda: lenet(Spec((64,), 10)), "takes images"),
+        (lambda: lenet(Spec((28, 28, 1), 10), padding=-1), "padding: -1"),
+        (lambda: MODELS["niid_cnn"](Spec((15, 28, 1), 10)), "smallest are 16x16"),
         (lambda: bncnn(Spec((4, 4, 1), 10)), "smallest are 8x8"),
         (lambda: bncnn(Spec((64,), 10)), "takes images"),
         (lambda: bncnn(Spec((8, 8, 1), 10), blocks=((0,),)), "blocks: 0"),

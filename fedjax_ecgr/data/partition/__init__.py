@@ -9,6 +9,7 @@ from fedjax_ecgr.data.hold_out import hold_out as hold_out
 from fedjax_ecgr.data.partition.dirichlet import dirichlet as dirichlet
 from fedjax_ecgr.data.partition.iid import iid as iid
 from fedjax_ecgr.data.partition.natural import natural as natural
+from fedjax_ecgr.data.partition.niid_dirichlet import niid_dirichlet as niid_dirichlet
 from fedjax_ecgr.data.partition.quantity import quantity as quantity
 from fedjax_ecgr.data.partition.shards import shards as shards
 from fedjax_ecgr.listing import listing

@@ -1,0 +1,182 @@
+"""Real Fashion-MNIST: FedAvg and ECGR by the published schedule, and NIID-Bench's settings.
+
+python -m experiments.fashion_mnist published
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments.statistics import markdown, mean_std, paired
+from fedjax_ecgr import InputError, check, metrics, runs
+from fedjax_ecgr.runs import Choice, RunConfig
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts the four files."""
+
+REGULATORS = {"fedavg": Choice("identity"), "fedavg-ecgr": Choice("ecgr", {"beta": 0.2})}
+
+
+def published(
+    regulator: Choice, alpha: float = 0.1, rate: float = 0.001, decay: float = 0.5
+) -> RunConfig:
+    """The ECGR paper's set-up: LeNet, Dirichlet(α) over 10 clients, the step size halved by ten."""
+    numbers = {"learning_rate": rate, "decay": decay, "decay_every": 10, "momentum": 0.9}
+    return RunConfig(
+        dataset=Choice("idx"),
+        partition=Choice("dirichlet", {"alpha": alpha}),
+        model=Choice("lenet"),
+        algorithm=Choice("fedavg", numbers),
+        regulator=regulator,
+        num_clients=10,
+        rounds=100,
+        batch_size=128,
+        local_epochs=1,
+        eval_batch_size=1000,
+    )
+
+
+def niid_bench(algorithm: str, partition: Choice, **own: float) -> RunConfig:
+    """NIID-Bench's set-up: its CNN, pixels in [0, 1], 10 local epochs of batches of 64."""
+    numbers = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 1e-5}
+    return RunConfig(
+        dataset=Choice("idx", {"mean": (0.0,), "std": (255.0,)}),
+        partition=partition,
+        model=Choice("niid_cnn"),
+        algorithm=Choice(algorithm, {**numbers, **own}),
+        num_clients=10,
+        rounds=50,
+        batch_size=64,
+        local_epochs=10,
+        eval_batch_size=1000,
+    )
+
+
+def _published() -> dict[str, RunConfig]:
+    return {name: published(regulator) for name, regulator in REGULATORS.items()}
+
+
+def _schedules() -> dict[str, RunConfig]:
+    """Step sizes, with and without the halving, for both methods."""
+    return {
+        f"{name}-{rate:g}{'-constant' if decay == 1 else ''}": published(
+            regulator, rate=rate, decay=decay
+        )
+        for rate in (0.001, 0.002, 0.005, 0.01, 0.02)
+        for decay in (0.5, 1.0)
+        for name, regulator in REGULATORS.items()
+    }
+
+
+def _niid() -> dict[str, RunConfig]:
+    partitions = {
+        "iid": Choice("iid"),
+        "dirichlet": Choice("niid_dirichlet", {"alpha": 0.5, "min_size": 10}),
+    }
+    methods: dict[str, dict[str, float]] = {
+        "fedavg": {},
+        "fedprox": {"mu": 0.01},
+        "fednova": {},
+        "scaffold": {},
+    }
+    return {
+        f"{partition}-{method}": niid_bench(method, choice, **own)
+        for partition, choice in reversed(partitions.items())
+        for method, own in methods.items()
+    }
+
+
+STUDIES: Mapping[str, Callable[[], dict[str, RunConfig]]] = {
+    "published": _published,
+    "schedules": _schedules,
+    "niid": _niid,
+}
+
+SCORES: Mapping[str, Callable[[np.ndarray], float]] = {
+    "last round": lambda accuracy: accuracy[-1],
+    "mean of the last ten": lambda accuracy: accuracy[-10:].mean(),
+    "best": lambda accuracy: accuracy.max(),
+    "oscillation": metrics.oscillation,
+}
+"""What is told of a run's accuracies, all in %."""
+
+
+def main(
+    study: Annotated[str, typer.Argument(help=", ".join(STUDIES))] = "published",
+    seeds: Annotated[int, typer.Option(help="number of seeds, from 0", min=1)] = 1,
+    data_path: Annotated[Path, typer.Option(help="folder of the four IDX files")] = DEBIAN,
+    out: Annotated[Path, typer.Option(help="folder of all runs; finished ones stay")] = Path(
+        "runs/fashion-mnist"
+    ),
+) -> None:
+    """Runs what is not there yet of a study, and prints its table."""
+    configs = check.known("study", study, STUDIES)()
+    found: dict[str, list[runs.Recorded]] = {label: [] for label in configs}
+    with Progress(
+        TextColumn("{task.description:<36}"),
+        BarColumn(),
+        TextColumn("accuracy {task.fields[accuracy]:.2f} %"),
+        TimeElapsedColumn(),
+    ) as bar:
+        total = seeds * sum(config.rounds for config in configs.values())
+        task = bar.add_task("", total=total, accuracy=0)
+        for seed, (label, config) in product(range(seeds), configs.items()):
+            options = {**config.dataset.options, "data_path": str(data_path)}
+            config = replace(config, dataset=Choice("idx", options), seed=seed)
+            bar.update(task, description=f"{label}, seed {seed}")
+            folder = out / study / f"{label}-seed{seed}"
+            if not folder.exists():
+                runs.record(
+                    config,
+                    runs.build(config),
+                    folder,
+                    on_progress=lambda p: bar.update(task, advance=1, accuracy=100 * p.accuracy),
+                )
+            run = runs.load(folder)
+            if run.summary["status"] != "finished":
+                raise InputError(f"{folder}: {run.summary['status']}, move it away to run it again")
+            found[label].append(run)
+    print(table(found))
+
+
+def table(found: Mapping[str, Sequence[runs.Recorded]]) -> str:
+    """Returns every method's scores, and ECGR's difference from FedAvg beside them."""
+    scores = {
+        label: {
+            name: [100 * score(accuracies(run)) for run in runs] for name, score in SCORES.items()
+        }
+        for label, runs in found.items()
+    }
+    rows = []
+    for label, own in scores.items():
+        rows.append([label, *(shown(values) for values in own.values())])
+        base = label.replace("fedavg-ecgr", "fedavg")
+        if base != label and len(found[label]) > 1:
+            differences = (paired(own[name], scores[base][name]) for name in SCORES)
+            rows.append(["− FedAvg", *map(str, differences)])
+    return markdown(["method", *SCORES], rows)
+
+
+def accuracies(run: runs.Recorded) -> np.ndarray:
+    """Returns [evaluations] test accuracies."""
+    accuracy = run.table["test_accuracy"]
+    return accuracy[~np.isnan(accuracy)]
+
+
+def shown(values: Sequence[float]) -> str:
+    """Returns mean ± standard deviation, or the one value there is."""
+    return mean_std(values) if len(values) > 1 else f"{values[0]:.2f}"
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except InputError as error:
+        sys.exit(f"error: {error}")
