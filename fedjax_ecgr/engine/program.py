@@ -33,6 +33,7 @@ from fedjax_ecgr.engine.placement import placement as choose_placement
 from fedjax_ecgr.engine.round import RoundInfo, run_round
 from fedjax_ecgr.engine.setting import Setting, numbers_of
 from fedjax_ecgr.engine.state import State, start_from, starting_point
+from fedjax_ecgr.engine.widths import padded
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.samplers import uniform
 from fedjax_ecgr.samplers.base import Sampler
@@ -142,7 +143,10 @@ def simulation(
     )
     num_classes = _num_classes(model, loss, data.examples)
     validate(data, num_classes)
+    data = padded(data, batch_size)
     tests = _tests(algorithm, data, test, client_test, num_classes)
+    if tests is not None and tests.clients is not None:
+        tests = tests._replace(clients=padded(tests.clients, eval_batch_size))
     check.number("malicious_share", malicious_share, low=0, high=1, high_open=True)
     sampler = uniform() if sampler is None else sampler
     sampler.check(num_clients, cohort_size)

@@ -724,13 +724,13 @@ def test_other_kinds_of_keys_work():
 def test_every_model_runs(name):
     rng = np.random.default_rng(0)
     examples = fx.Examples(
-        rng.integers(0, 256, (9, 12, 12, 1), np.uint8),
+        rng.integers(0, 256, (9, 16, 16, 1), np.uint8),
         rng.integers(0, 3, 9).astype(np.int32),
         np.array(128.0),
         np.array(73.0),
     )
     options = {"bncnn": {"blocks": ((2,), (2,))}, "mlp": {"hidden": (4,)}}.get(name, {})
-    net = MODELS[name](fx.Spec((12, 12, 1), 3), **options)
+    net = MODELS[name](fx.Spec((16, 16, 1), 3), **options)
     data = from_owners(examples, np.repeat([0, 2], [5, 4]), 3)
     history = fx.simulate(fx.fedavg(), net, data, test=examples, rounds=2, batch_size=4)
     assert np.isfinite(history.table["train_loss"]).all()
