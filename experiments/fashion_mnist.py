@@ -140,8 +140,8 @@ def main(
                     on_progress=lambda p: bar.update(task, advance=1, accuracy=100 * p.accuracy),
                 )
             run = runs.load(folder)
-            if run.summary["status"] != "finished":
-                raise InputError(f"{folder}: {run.summary['status']}, move it away to run it again")
+            if run.status != "finished":
+                raise InputError(f"{folder}: {run.status}, move it away to run it again")
             found[label].append(run)
     print(table(found))
 

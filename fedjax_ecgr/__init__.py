@@ -26,6 +26,7 @@ from fedjax_ecgr.engine import run as run
 from fedjax_ecgr.engine import simulate as simulate
 from fedjax_ecgr.engine import simulation as simulation
 from fedjax_ecgr.models.base import Model as Model
+from fedjax_ecgr.programs import keep_programs as keep_programs
 from fedjax_ecgr.regulators import *  # noqa: F403
 from fedjax_ecgr.regulators import Regulator as Regulator
 from fedjax_ecgr.regulators import reaggregate as reaggregate

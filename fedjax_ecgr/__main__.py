@@ -1,35 +1,27 @@
 """`fedjax-ecgr`, also as `python -m fedjax_ecgr`."""
 
+import io
 import os
 import sys
-from pathlib import Path
 from typing import NoReturn
 
-import jax
-
-from fedjax_ecgr.cli import INTERRUPTED, main
+from fedjax_ecgr.cli import ENDED_BY_SIGNAL, main
+from fedjax_ecgr.programs import keep_programs
 
 
 def script() -> NoReturn:
     """Runs the command line and ends the process."""
-    _keep_compiled_programs()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may have no ± or ×
+            stream.reconfigure(errors="replace")
+    keep_programs()
     status = main()
-    if status == INTERRUPTED:
+    if status > ENDED_BY_SIGNAL:
         # A compilation that is still under way on other threads crashes an orderly shutdown.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
-
-
-def _keep_compiled_programs() -> None:
-    """Lets JAX keep what it compiles for the next run, where the user has chosen no other place.
-
-    Only the command line does so, whose process is its own; a library must leave JAX as it is.
-    """
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(caches / "fedjax_ecgr"))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,29 @@ def known(field: str, name: str, listing: Mapping[str, T]) -> T:
     return listing[name]
 
 
+def part(field: str, value: Any, contract: type | tuple[type, ...], wanted: str) -> None:
+    """Raises `InputError` unless `value` is of a type.
+
+    Args:
+      field: name of the field, for the message.
+      value: what was given.
+      contract: the type, or several.
+      wanted: what is allowed, for the message ("a Model, such as models.mlp(data.spec)").
+    """
+    if not isinstance(value, contract):
+        raise InputError(f"{field}: {shown(value)} is not allowed, it must be {wanted}")
+
+
+def shown(value: Any) -> str:
+    """Returns what a message calls a thing of a wrong type."""
+    if isinstance(value, str | int | float | None):
+        return repr(value)
+    called = getattr(value, "__name__", None)
+    if callable(value) and called is not None:
+        return f"{called} (a function, not what it returns)"
+    return type(value).__name__
+
+
 def number(
     field: str,
     value: Any,
@@ -56,7 +79,7 @@ def number(
         return
     try:
         values = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = None
     if values is None or isinstance(value, str | bool):
         raise InputError(f"{field}: {value!r} is not a number")

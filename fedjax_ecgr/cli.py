@@ -7,7 +7,9 @@ signature and docstring, so nothing is to be done here for a new algorithm, mode
 import dataclasses
 import datetime
 import inspect
+import signal
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +31,8 @@ from fedjax_ecgr.options import choices, dashed, flags, parse, short_forms
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, SEVERAL, RunConfig, run_fields
 from fedjax_ecgr.runs.parameters import descriptions, first_line
+from fedjax_ecgr.runs.process import Terminated
+from fedjax_ecgr.version import __version__
 
 PANELS = {
     "dataset": "Data",
@@ -42,7 +46,8 @@ PANELS = {
     "sampler": "Sampler",
     "system": "System",
 }
-BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
+BAD_INPUT, DIVERGED = 2, 3
+ENDED_BY_SIGNAL = 128  # and the signal's number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments; those of the process by default.
 
     Returns:
-      0; 2 for bad input; 3 for a run that diverged; 130 for one that was interrupted.
+      0; 1 for a file that cannot be written; 2 for bad input; 3 for a run that diverged; 130 for
+      one that was interrupted, 143 by SIGTERM, 129 by SIGHUP.
     """
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     command = typer.main.get_command(_app())
@@ -79,6 +85,7 @@ def run(given: dict[str, Any]) -> int:
     """
     out, config = given.pop("out"), _configure(given, given.pop("config"))
     folder = runs.refuse_existing(out or Path("runs") / _run_name(config))
+    _check_devices()
     built = runs.build(config)
     print(f"placement: {built.placement} ({jax.default_backend()})")
     if config.memory_budget is not None:
@@ -100,9 +107,12 @@ def run(given: dict[str, Any]) -> int:
 
         try:
             history = runs.record(config, built, folder, on_progress=show)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as ended:
             bar.stop()
-            return _fail(f"interrupted after round {done}; kept in {folder}", INTERRUPTED)
+            number, by = signal.SIGINT, "interrupted"
+            if isinstance(ended, Terminated):
+                number, by = ended.signal, f"ended by {ended.signal.name}"
+            return _fail(f"{by} after round {done}; kept in {folder}", ENDED_BY_SIGNAL + number)
         except DivergedError:
             bar.stop()
             print(f"run folder: {folder}")
@@ -159,10 +169,21 @@ def _app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback(invoke_without_command=True)(_versioned)
     app.command("run")(_with_options(run))
     app.command("compare")(compare)
     app.command("list")(list_known)
     return app
+
+
+def _versioned(
+    version: Annotated[
+        bool, typer.Option("--version", help="Shows the version.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
 
 
 def _with_options(function: Any) -> Any:
@@ -195,7 +216,7 @@ def _keywords() -> Iterator[inspect.Parameter]:
         yield _keyword(dashed(name), kind_.scalar, text, "Run", kind_.metavar)
     text = "config.json of a recorded run, to start from"
     yield _keyword("config", Path, text, "Run", "PATH")
-    text = "the run folder, a new name [default: runs/<time>-<method>-<data>]"
+    text = "the run folder, a new name [default: runs/<time>-<method>-<data>-<seed>-<suffix>]"
     yield _keyword("out", Path, text, "Run", "PATH")
 
 
@@ -247,6 +268,16 @@ def _option(identifier: str) -> str:
     return dashed(identifier.replace("__", "."))
 
 
+def _check_devices() -> None:
+    """Raises `InputError` where JAX finds no device of those that the user asks for."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX's own, for a platform without a plugin
+        asked = jax.config.values["jax_platforms"]
+        why = str(error) or "there is no such device"
+        raise InputError(f"JAX_PLATFORMS: {asked!r} is not allowed here: {why}") from None
+
+
 def _read_config(path: Path) -> RunConfig:
     try:
         return runs.from_json(path.read_text())
@@ -265,8 +296,8 @@ def _result(summary: dict[str, Any]) -> Iterator[str]:
 
 def _run_name(config: RunConfig) -> str:
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    data = Path(config.dataset.name).stem
-    return f"{now}-{config.algorithm.name}-{config.regulator.name}-{data}"
+    what = f"{config.algorithm.name}-{config.regulator.name}-{config.data_name}-seed{config.seed}"
+    return f"{now}-{what}-{uuid.uuid4().hex[:4]}"  # two may start in one second
 
 
 def _progress_bar() -> bars.Progress:

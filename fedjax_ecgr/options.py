@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.kinds import Kind, read, write
-from fedjax_ecgr.runs.config import LISTINGS, SEVERAL, Choice, RunConfig, options_of, run_fields
+from fedjax_ecgr.runs.config import (
+    LISTINGS,
+    SEVERAL,
+    Choice,
+    RunConfig,
+    chosen_file,
+    options_of,
+    run_fields,
+)
 from fedjax_ecgr.runs.parameters import Parameter
 
 
@@ -134,7 +142,8 @@ def _chosen(kind: str, base: RunConfig, said: str | None) -> list[Choice]:
     if said is None:
         return [Choice(name, dict(options)) for name, options in before]
     if kind not in SEVERAL:
-        return [Choice(said, _kept(kind, said, before[0]))]
+        name, options = chosen_file(Choice(said)) if kind == "dataset" else Choice(said)
+        return [Choice(name, {**_kept(kind, name, before[0]), **options})]
     by_name = {choice.name: dict(choice.options) for choice in before}
     names = [] if said == "none" else [name for name in said.split(",") if name]
     for name in names:

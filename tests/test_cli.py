@@ -1,5 +1,6 @@
 """The command line: what it says, what it refuses, and what it leaves behind."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,13 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fedjax_ecgr as fx
 from fedjax_ecgr import runs
 from fedjax_ecgr.cli import PANELS, main
 from fedjax_ecgr.data.datasets import DATASETS
-from fedjax_ecgr.options import dashed, flags, short_forms
+from fedjax_ecgr.options import choices, dashed, flags, short_forms
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs import config
-from fedjax_ecgr.runs.config import LISTINGS, Choice, RunConfig, options_of, run_fields
+from fedjax_ecgr.runs.config import (
+    LISTINGS,
+    Choice,
+    RunConfig,
+    from_json,
+    options_of,
+    run_fields,
+    to_json,
+)
 
 QUICK = ["--model", "logistic_regression", "--num-clients", "3", "--rounds", "2"]
 
@@ -75,7 +85,7 @@ def refused(capsys, *arguments) -> str:
         (
             ["--partition", "iid", "--alpha", "1"],
             "alpha: '1' is not allowed with dataset digits and partition iid and algorithm fedavg,"
-            " it is an option of synthetic, dirichlet, quantity, ",
+            " it is an option of synthetic, dirichlet, niid_dirichlet, quantity, ",
         ),
         (
             ["--partition.alpha", "1", "--alpha", "2"],
@@ -138,7 +148,12 @@ def refused(capsys, *arguments) -> str:
         (["--precision", "hi"], "precision: unknown 'hi', did you mean 'high'?"),
         (["--rounds"], "'--rounds' requires an argument"),
         (["--config", "no.json"], "config: 'no.json' cannot be read"),
-        (["--dataset", "no.npz"], "dataset: 'no.npz' cannot be read"),
+        (["--dataset", "no.npz"], "npz: data_path: 'no.npz' cannot be read: No such file"),
+        (["--dataset", "synthetic", "--dataset.alpha", "-1"], "synthetic: alpha: -1.0 is not"),
+        (["--hidden", "1000000000000"], "model mlp: its 75,000,000,000,010 parameters take "),
+        (["--local-epochs", "1000000000"], "local_epochs: 1000000000 is not allowed, it must be"),
+        (["--beta", "1" * 401, "--regulator", "ecgr"], "beta: inf is not allowed"),
+        (["--seed", "1" * 401], "is not allowed, it must be a whole number from 0 to 4294967295"),
         (["more"], "unexpected extra argument (more)"),
     ],
 )
@@ -377,9 +392,9 @@ def test_the_module_is_the_command():
 
 def test_the_command_keeps_what_it_compiles_and_the_library_does_not(tmp_path):
     code = (
-        "import jax, fedjax_ecgr as fx, fedjax_ecgr.__main__ as command\n"
+        "import jax, fedjax_ecgr as fx, fedjax_ecgr.__main__\n"
         "fx.simulate; print(jax.config.jax_compilation_cache_dir)\n"
-        "command._keep_compiled_programs(); print(jax.config.jax_compilation_cache_dir)\n"
+        "fx.keep_programs(); print(jax.config.jax_compilation_cache_dir)\n"
     )
     unset = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     paths = {"PYTHONPATH": str(Path(__file__).parents[1]), "XDG_CACHE_HOME": str(tmp_path)}
@@ -394,7 +409,7 @@ def test_the_command_keeps_what_it_compiles_and_the_library_does_not(tmp_path):
         )
         return done.stdout.split()
 
-    assert printed() == ["None", str(tmp_path / "fedjax_ecgr")]
+    assert printed() == ["None", str(tmp_path / "fedjax_ecgr" / "programs")]
     assert printed(JAX_COMPILATION_CACHE_DIR="mine") == ["mine", "mine"]
 
 
@@ -406,3 +421,66 @@ def test_the_digits_experiment_runs_end_to_end(capsys):
     output = capsys.readouterr().out
     assert "fedavg + ecgr" in output
     assert output.endswith("plot: demo/accuracy.png\n")
+
+
+def defaults(kind, name):
+    return {option: p.default for option, p in options_of(kind, name).items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("partition", "quantity"), ("dataset", "synthetic"), ("model", "bncnn")]
+)
+@pytest.mark.parametrize("recorded", [False, True])
+def test_another_name_has_its_own_defaults(kind, name, recorded):
+    """And not those that were filled in for the name before it."""
+    base = from_json(to_json(RunConfig())) if recorded else RunConfig()
+    chosen = choices(base, {kind: name}, {})
+    assert getattr(dataclasses.replace(base, **{kind: chosen[kind][0]}), kind) == Choice(
+        name, defaults(kind, name)
+    )
+
+
+def test_an_option_that_was_set_stays_where_another_name_takes_it():
+    base = RunConfig(partition=Choice("dirichlet", {"alpha": 7.0}))
+    assert choices(base, {"partition": "quantity"}, {})["partition"][0].options == {"alpha": 7.0}
+
+
+def test_runs_that_start_in_one_second_have_folders_of_their_own(capsys):
+    for seed in (3, 3):
+        assert main(["run", *QUICK, "--seed", str(seed)]) == 0
+    first, second = sorted(os.listdir("runs"))
+    assert first != second
+    assert all(f"-fedavg-identity-digits-seed{seed}-" in name for name in (first, second))
+    capsys.readouterr()
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{fx.__version__}\n"
+
+
+@pytest.mark.parametrize("platform", ["cuda", "nothing"])
+def test_a_platform_that_is_not_there_is_one_line(tmp_path, platform):
+    done = command("run", *QUICK, cwd=tmp_path, JAX_PLATFORMS=platform)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: JAX_PLATFORMS: {platform!r} is not allowed here: ")
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_terminal_without_unicode_loses_signs_and_no_more(tmp_path):
+    done = command("list", cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    assert "synthetic(alpha, beta)" in done.stdout
+    assert "?" in done.stdout
+
+
+def command(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "fedjax_ecgr", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
+    )

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from fedjax_ecgr import check
@@ -82,9 +84,24 @@ def numbers_and_schedule(
     schedule: Callable[[Array], Any] = _constant
     if callable(numbers["learning_rate"]):
         schedule, numbers["learning_rate"] = numbers["learning_rate"], 1.0
+        _check_schedule(schedule)
     for key, value in numbers.items():
         check.number(key, value, **_RANGES[key])
     return numbers, schedule
+
+
+def _check_schedule(schedule: Callable[[Array], Any]) -> None:
+    def factor(round_index: Array) -> Array:
+        with jax.numpy_dtype_promotion("standard"):  # optax's schedules need it
+            return jnp.asarray(schedule(round_index), float)
+
+    try:
+        shape = jax.eval_shape(factor, jnp.zeros((), jnp.int32)).shape
+        wrong = f" and not an array of shape {shape}" if shape else ""
+    except Exception as error:  # it is the user's code: it may raise anything
+        wrong = f": {str(error).splitlines()[0]}" if str(error) else f": {type(error).__name__}"
+    if wrong:
+        raise check.InputError(f"learning_rate: a schedule must return one number a round{wrong}")
 
 
 _PARTS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -111,9 +128,7 @@ _PARTS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def _check_parts(name: str, given: Mapping[str, Any]) -> None:
     for part, (fits, wanted) in _PARTS.items():
         if part in given and not fits(given[part]):
-            shown = (
-                repr(given[part]) if isinstance(given[part], str) else type(given[part]).__name__
-            )
+            shown = check.shown(given[part])
             raise check.InputError(f"{name}: {part}: {shown} is not allowed, it must be {wanted}")
     names = [transform.name for transform in given.get("transforms", ())]
     for transform in names:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedjax_ecgr.check import InputError, count
+from fedjax_ecgr.check import InputError, count, part
 from fedjax_ecgr.types import AnyArray
 
 
@@ -97,6 +97,7 @@ def from_owners(examples: Examples, owners: ArrayLike, num_clients: int) -> Fede
            [0, 0, 0],
            [0, 2, 3]], dtype=int32)
     """
+    part("examples", examples, Examples, "Examples, such as those of a dataset, data.train")
     count("num_clients", num_clients)
     owners = np.asarray(owners)
     check_whole("owners", owners, (len(examples.labels),), high=num_clients - 1)
@@ -221,6 +222,12 @@ def validate(federated: FederatedDataset, num_classes: int | None = None) -> Non
         raise InputError("sizes: all 0 is not allowed, at least one client must hold an example")
 
 
+def check_clients(field: str, data: FederatedDataset) -> None:
+    """Raises `InputError` unless `data` is divided among clients."""
+    how = "a FederatedDataset, such as partition.iid(data.train, num_clients=10)"
+    part(field, data, FederatedDataset, how)
+
+
 def check_examples(examples: Examples, num_classes: int | None = None, *, prefix: str = "") -> None:
     """Raises `InputError`, naming the first entry that is wrong, unless `examples` are sound.
 
@@ -252,6 +259,7 @@ def check_scale(mean: ArrayLike, std: ArrayLike, channels: int) -> None:
 
 def check_division(examples: Examples, num_clients: int, seed: int) -> None:
     """Raises `InputError` unless every one of `num_clients` can hold an example of `examples`."""
+    part("examples", examples, Examples, "Examples, such as those of a dataset, data.train")
     count("examples", len(examples.labels))
     count("num_clients", num_clients, high=len(examples.labels), why="the number of examples")
     count("seed", seed, low=0)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedjax_ecgr.check import count, number
-from fedjax_ecgr.data.federated import FederatedDataset, from_assignment
+from fedjax_ecgr.data.federated import FederatedDataset, check_clients, from_assignment
 
 
 def hold_out(
@@ -31,6 +31,7 @@ def hold_out(
     >>> train.sizes.tolist(), test.sizes.tolist()
     ([3, 1, 3], [1, 0, 1])
     """
+    check_clients("clients", clients)
     number("share", share, low=0, high=1, low_open=True, high_open=True)
     count("seed", seed, low=0)
     rng = np.random.default_rng(seed)

@@ -6,6 +6,7 @@ chunk size. Nothing is allocated. It is of a block of one round; a longer block 
 `RoundInfo` of each of its rounds.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 
 from fedjax_ecgr import check, metrics
 from fedjax_ecgr.engine.block import compilable
+from fedjax_ecgr.engine.local_steps import Work
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.setting import Setting
 from fedjax_ecgr.types import PyTree
@@ -125,6 +127,34 @@ def fit(
     return layout
 
 
+def check_fits(work: Work, state: PyTree, width: int) -> None:
+    """Raises `InputError` if a run cannot fit, however it is laid out; nothing is allocated.
+
+    Counted is what is certain: the state, and what a regulator keeps of one client. The rest takes
+    compiling to know, see `predict`.
+
+    Args:
+      work: what every client does.
+      state: shapes of the state.
+      width: the most examples of a client.
+    """
+    steps = work.local_epochs * -(-width // work.batch_size)
+    regulator = work.algorithm.regulator
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    kept = jax.eval_shape(lambda params: regulator.init(params, steps), state.params)
+    available = _available()
+    for what, held in (
+        (f"model {work.model.name}: its {numbers:,} parameters take", state.params),
+        (f"algorithm {work.algorithm.name}: its state and its clients' takes", state),
+        (f"regulator {regulator.name}: one client's {steps:,} local steps take", kept),
+    ):
+        needed = metrics.message_bytes(held)
+        if available is not None and needed > available:
+            raise check.InputError(
+                f"{what} {gib(needed)}, which is not allowed on a device of {gib(available)}"
+            )
+
+
 def gib(size: int) -> str:
     """Returns a number of bytes as text: 1.5 GiB."""
     return f"{size / GIB:.3g} GiB"
@@ -135,6 +165,17 @@ def _round(setting: Setting, inputs: Inputs, chunk_size: int) -> int:
     block = compilable(setting._replace(placement=layout))
     key, count = jax.eval_shape(jax.random.key, 0), jax.ShapeDtypeStruct((), jnp.int32)
     return _temporary(block.lower(inputs.data, inputs.state, key, inputs.numbers, count, 1))
+
+
+def _available() -> int | None:
+    """Returns the bytes of a device's memory; None where nobody says."""
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    if limit:
+        return int(limit)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _temporary(lowered: Any) -> int:

@@ -16,6 +16,7 @@ from fedjax_ecgr.attacks.base import Attack
 from fedjax_ecgr.data.federated import (
     Examples,
     FederatedDataset,
+    check_clients,
     check_examples,
     from_owners,
     held_examples,
@@ -31,7 +32,7 @@ from fedjax_ecgr.engine.memory import Memory
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.placement import placement as choose_placement
 from fedjax_ecgr.engine.round import RoundInfo, run_round
-from fedjax_ecgr.engine.setting import Setting, numbers_of
+from fedjax_ecgr.engine.setting import Setting, check_numbers, numbers_of
 from fedjax_ecgr.engine.state import State, start_from, starting_point
 from fedjax_ecgr.engine.widths import padded
 from fedjax_ecgr.models.base import Model
@@ -39,6 +40,8 @@ from fedjax_ecgr.samplers import uniform
 from fedjax_ecgr.samplers.base import Sampler
 from fedjax_ecgr.systems.base import System
 from fedjax_ecgr.types import Array, Loss, PyTree
+
+_MOST_STEPS = 2**31 - 1
 
 
 class Simulation(NamedTuple):
@@ -61,7 +64,8 @@ class Simulation(NamedTuple):
         compiles one round (scan) or two, unless a budget was given. `memory().peak(chunk_size)` is
         the peak, XLA's own account to within a few per cent.
       setting: the rest of what is static.
-      check: `(key, hyperparameters) -> None`: raises `InputError` if nobody could ever take part.
+      check: `(key, hyperparameters) -> None`: raises `InputError` for a number out of range, or if
+        nobody could ever take part.
     """
 
     init: Callable[[Array], State]
@@ -126,11 +130,12 @@ def simulation(
     Raises:
       InputError: if anything is out of range or does not fit together.
     """
+    _check_types(algorithm, model, data, test, client_test, sampler, system, attack, loss)
+    check.part("shuffle", shuffle, bool, "True or False")
     if memory_budget is not None:
         check.number("memory_budget", memory_budget, low=0, low_open=True)
     for name, number in (
         ("batch_size", batch_size),
-        ("local_epochs", local_epochs),
         ("eval_batch_size", eval_batch_size),
     ):
         check.count(name, number)
@@ -144,6 +149,8 @@ def simulation(
     num_classes = _num_classes(model, loss, data.examples)
     validate(data, num_classes)
     data = padded(data, batch_size)
+    most = _MOST_STEPS // -(-data.indices.shape[1] // batch_size)
+    check.count("local_epochs", local_epochs, high=most, why="local steps are counted in int32")
     tests = _tests(algorithm, data, test, client_test, num_classes)
     if tests is not None and tests.clients is not None:
         tests = tests._replace(clients=padded(tests.clients, eval_batch_size))
@@ -169,7 +176,9 @@ def simulation(
     sent = _sent(setting, data)
     setting = _with_messages(setting, sent)
     first = partial(_first, setting, num_clients, sent.upload.update)
-    inputs = memory.Inputs(*_shapes(layout, (data, tests, *_stated(first, numbers))))
+    stated = _stated(first, numbers)
+    memory.check_fits(work, stated[0], data.indices.shape[1])
+    inputs = memory.Inputs(*_shapes(layout, (data, tests, *stated)))
     predict = cache(partial(memory.predict, setting, judging, inputs))
     if memory_budget is not None:
         asked_for = chunk_size is not None
@@ -194,8 +203,46 @@ def simulation(
         placement=layout,
         memory=partial(predict, layout.chunk_size == 1),
         setting=setting,
-        check=partial(check_system, setting, data),
+        check=partial(_check_numbers, setting, data),
     )
+
+
+def _check_types(
+    algorithm: Algorithm,
+    model: Model,
+    data: FederatedDataset,
+    test: Examples | None,
+    client_test: FederatedDataset | None,
+    sampler: Sampler | None,
+    system: System | None,
+    attack: Attack | None,
+    loss: Loss,
+) -> None:
+    """Raises `InputError` for the first part that is something else."""
+    check.part("algorithm", algorithm, Algorithm, "an Algorithm, such as fedavg()")
+    check.part("model", model, Model, "a Model, such as models.mlp(dataset.spec)")
+    check_clients("data", data)
+    if client_test is not None:
+        check_clients("client_test", client_test)
+    for name, given, contract, such_as in (
+        ("test", test, Examples, "Examples, such as those of a dataset, dataset.test"),
+        ("sampler", sampler, Sampler, "a Sampler, such as samplers.uniform()"),
+        ("system", system, System, "a System, such as systems.heterogeneous()"),
+        ("attack", attack, Attack, "an Attack, such as attacks.sign_flip()"),
+    ):
+        check.part(name, given, (contract, type(None)), such_as)
+    if not callable(loss):
+        raise check.InputError(
+            f"loss: {check.shown(loss)} is not allowed, it must be a function "
+            "(outputs [B, classes], labels [B]) -> [B]"
+        )
+
+
+def _check_numbers(
+    setting: Setting, data: FederatedDataset, key: Array, hyperparameters: Mapping[str, Any]
+) -> None:
+    check_numbers(setting, hyperparameters)
+    check_system(setting, data, key, hyperparameters)
 
 
 def _tests(
@@ -324,22 +371,18 @@ def _everywhere(layout: Placement) -> NamedSharding | None:
 def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
     """Returns the width of the outputs; raises `InputError` if data, model and loss clash."""
 
-    def forward(key: Array, inputs: Array) -> tuple[Array, Array]:
+    def forward(key: Array, inputs: Array) -> Array:
         params, stats = model.init(key)
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        outputs, _ = model.apply(
+        return model.apply(
             params, stats, inputs.astype(dtype), mask=jnp.ones(2, bool), train=False, key=key
-        )
-        return outputs, loss(outputs, jnp.zeros(2, jnp.int32))
+        )[0]
 
     inputs = jax.ShapeDtypeStruct((2, *examples.inputs.shape[1:]), jnp.float32)
-    try:
-        outputs, losses = jax.eval_shape(forward, jax.eval_shape(jax.random.key, 0), inputs)
-    except Exception as error:  # a model is the user's code: it may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise check.InputError(
-            f"model: {model.name} does not take inputs of shape {inputs.shape[1:]}: {reason}"
-        ) from error
+    key, labels = jax.eval_shape(jax.random.key, 0), jax.ShapeDtypeStruct((2,), jnp.int32)
+    takes = f"model: {model.name} does not take inputs of shape {inputs.shape[1:]}"
+    outputs = _shape_of(takes, forward, key, inputs)
+    losses = _shape_of("loss: does not take outputs and labels", loss, outputs, labels)
     for name, shape, wanted in (
         ("model: outputs of", outputs.shape, outputs.ndim == 2 and len(outputs) == 2),
         ("loss:", losses.shape, losses.shape == (2,)),
@@ -350,3 +393,12 @@ def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
                 f"{name} shape {shape} for 2 examples is not allowed, it must be {expected}"
             )
     return outputs.shape[1]
+
+
+def _shape_of(complaint: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns the shape of what a user's function returns; `InputError` with its own reason."""
+    try:
+        return jax.eval_shape(function, *arguments)
+    except Exception as error:  # a model is the user's code: it may raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise check.InputError(f"{complaint}: {reason}") from error

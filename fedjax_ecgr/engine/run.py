@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedjax_ecgr import check, metrics
@@ -175,15 +176,20 @@ def run(
       InputError: if a count is out of range.
       DivergedError: if NaN or Inf turns up.
     """
+    check.part("built", built, Simulation, "a Simulation, such as simulation(…) returns")
     check.count("rounds", rounds)
     check.count("seed", seed, low=0, high=MAX_SEED)
     check.count("eval_every", eval_every)
+    if on_progress is not None and not callable(on_progress):
+        given = check.shown(on_progress)
+        raise check.InputError(f"on_progress: {given} is not allowed, it must be a function")
     length = min(eval_every, rounds)
     numbers = built.hyperparameters if hyperparameters is None else hyperparameters
     key = jax.random.key(seed)
     parts: list[tuple[Table, np.ndarray]] = []
 
     built.check(key, numbers)
+    _check_schedule(built.setting.work.algorithm, rounds)
     started = time.perf_counter()
     # a block of no rounds compiles everything and changes nothing
     state, _ = built.block(built.init(key), key, numbers, 0, length)
@@ -216,6 +222,21 @@ def run(
             loss = float(infos.train_loss[-1])
             on_progress(Progress(done, loss, accuracy, speed, *parts[-1], state))
     return _history(parts, state, compiled - started, time.perf_counter() - compiled)
+
+
+def _check_schedule(algorithm: Algorithm, rounds: int) -> None:
+    """Raises `InputError` for the first round to which a schedule gives no factor of at least 0."""
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules need it
+        factors = np.asarray(
+            jax.vmap(lambda t: jnp.asarray(algorithm.schedule(t)))(jnp.arange(rounds))
+        )
+    bad = ~(np.isfinite(factors) & (factors >= 0))
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise check.InputError(
+            f"learning_rate: the schedule gives {factors[first]} in round {first + 1}, it must be "
+            "a number of at least 0"
+        )
 
 
 def _history(

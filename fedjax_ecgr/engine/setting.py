@@ -3,11 +3,21 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 from fedjax_ecgr import check
+from fedjax_ecgr.aggregators import AGGREGATORS
+from fedjax_ecgr.algorithms import ALGORITHMS
+from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.engine.local_steps import Work
 from fedjax_ecgr.engine.placement import Placement
+from fedjax_ecgr.regulators import REGULATORS
+from fedjax_ecgr.samplers import SAMPLERS
 from fedjax_ecgr.samplers.base import Sampler
+from fedjax_ecgr.systems import SYSTEMS
 from fedjax_ecgr.systems.base import System
+from fedjax_ecgr.transforms import TRANSFORMS
 
 
 class Setting(NamedTuple):
@@ -70,3 +80,59 @@ def check_names(wanted: Mapping[str, Any], given: Mapping[str, Any], where: str 
     for name, inner in wanted.items():
         if isinstance(inner, Mapping):
             check_names(inner, given[name], name)
+
+
+def check_numbers(setting: Setting, numbers: Mapping[str, Any]) -> None:
+    """Raises `InputError` for hyperparameters that the parts' own factories would refuse.
+
+    A part that is in no listing is asked for finite numbers alone.
+    """
+    if not isinstance(numbers, Mapping):
+        raise check.InputError(
+            f"hyperparameters: {check.shown(numbers)} is not allowed, it must be a dict like the "
+            "simulation's own"
+        )
+    check_names(numbers_of(setting), numbers)
+    algorithm, attack = setting.work.algorithm, setting.work.attack
+    parts: dict[str, tuple[Mapping[str, Any], Any]] = {
+        "algorithm": (ALGORITHMS, algorithm),
+        "regulator": (REGULATORS, algorithm.regulator),
+        "aggregator": (AGGREGATORS, algorithm.aggregator),
+        "attack": (ATTACKS, attack),
+        "sampler": (SAMPLERS, setting.sampler),
+        "system": (SYSTEMS, setting.system),
+    }
+    for name, (listed, part) in parts.items():
+        _check_part(name, listed, part, numbers.get(name, {}))
+    for transform in algorithm.transforms:
+        _check_part("transforms", TRANSFORMS, transform, numbers["transforms"][transform.name])
+    share = numbers.get("malicious_share", 0.0)
+    check.number("malicious_share", share, low=0, high=1, high_open=True)
+
+
+def _check_part(
+    where: str, listed: Mapping[str, Any], part: Any, numbers: Mapping[str, Any]
+) -> None:
+    for name, value in numbers.items():
+        try:
+            check.number(name, value)
+        except check.InputError as error:
+            raise check.InputError(f"hyperparameters of the {where}: {error}") from None
+        if np.ndim(value):
+            raise check.InputError(
+                f"hyperparameters of the {where}: {name}: shape {np.shape(value)} is not allowed, "
+                "it must be one number"
+            )
+    if not numbers or part.name not in listed or any(map(_is_traced, numbers.values())):
+        return
+    factory = listed[part.name]
+    if factory().hyperparameters.keys() != numbers.keys():  # another one of the same name
+        return
+    try:
+        factory(**{name: np.asarray(value).item() for name, value in numbers.items()})
+    except check.InputError as error:
+        raise check.InputError(f"hyperparameters of the {where}: {error}") from None
+
+
+def _is_traced(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer)

@@ -5,8 +5,11 @@ variance: measured, never regulated, averaged by weight) are separate pytrees, s
 a leading client axis and the engine never has to ask which leaf is which.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from fedjax_ecgr.check import InputError, count, part
+from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.types import Array, PyTree
 
 
@@ -66,3 +69,36 @@ class Model(NamedTuple):
     apply: Apply
     features: Features | None = None
     head: tuple[str, ...] = ()
+
+
+def check_spec(spec: Spec) -> None:
+    """Raises `InputError` unless a model is told what its examples are."""
+    part("spec", spec, Spec, "a Spec, such as the data's own, data.spec")
+
+
+def check_images(name: str, spec: Spec, smallest: int = 1, why: str = "") -> None:
+    """Raises `InputError` unless examples are images that a model can take.
+
+    Args:
+      name: of the model.
+      spec: what its examples are.
+      smallest: the fewest pixels of a side.
+      why: what takes so many ("two 5x5 convolutions and poolings").
+    """
+    check_spec(spec)
+    if len(spec.input_shape) != 3:
+        raise InputError(f"{name}: takes images (height, width, channels), not {spec.input_shape}")
+    height, width, _ = spec.input_shape
+    if min(height, width) < smallest:
+        raise InputError(
+            f"{name}: {height}x{width} images are too small for {why}, "
+            f"the smallest are {smallest}x{smallest}"
+        )
+
+
+def check_widths(field: str, widths: Sequence[int]) -> None:
+    """Raises `InputError` unless `widths` is a list of positive whole numbers."""
+    if isinstance(widths, str) or not isinstance(widths, Sequence):
+        raise InputError(f"{field}: {widths!r} is not allowed, it must be a list such as (64, 32)")
+    for width in widths:
+        count(field, width)

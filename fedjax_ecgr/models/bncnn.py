@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from fedjax_ecgr.check import InputError, count
+from fedjax_ecgr.check import count
 from fedjax_ecgr.data.federated import Spec
-from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.models.base import Model, check_images, check_widths
 from fedjax_ecgr.models.layers import (
     batch_norm,
     batch_norm_init,
@@ -46,22 +46,14 @@ def bncnn(
       InputError: examples are no images, or too small to be halved by every block; a number is not
         a positive whole one.
     """
-    if len(spec.input_shape) != 3:
-        raise InputError(f"bncnn: takes images (height, width, channels), not {spec.input_shape}")
     for block in blocks:
+        check_widths("blocks", block)
         count("blocks", len(block))
-        for outputs in block:
-            count("blocks", outputs)
-    for units in hidden:
-        count("hidden", units)
+    check_widths("hidden", hidden)
     count("kernel", kernel)
-    height, width, inputs = spec.input_shape
     smallest = 2 ** len(blocks)
-    if min(height, width) < smallest:
-        raise InputError(
-            f"bncnn: {height}x{width} images are too small for {len(blocks)} poolings, "
-            f"the smallest are {smallest}x{smallest}"
-        )
+    check_images("bncnn", spec, smallest, f"{len(blocks)} poolings")
+    height, width, inputs = spec.input_shape
     channels = [inputs, *(outputs for block in blocks for outputs in block)]
     block_ends = set(itertools.accumulate(len(block) for block in blocks))
     features = (height // smallest) * (width // smallest) * channels[-1]

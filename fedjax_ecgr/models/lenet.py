@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_ecgr.check import InputError, count
+from fedjax_ecgr.check import count
 from fedjax_ecgr.data.federated import Spec
-from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.models.base import Model, check_images
 from fedjax_ecgr.models.layers import conv_init, conv_pool, flatten
 from fedjax_ecgr.models.mlp import head_init, headed, hidden_layers
 from fedjax_ecgr.types import Array, DType, PyTree
@@ -29,16 +29,10 @@ def lenet(spec: Spec, padding: int = 2, dtype: DType = jnp.float32) -> Model:
       InputError: examples are no images, or so small (below 12 × 12 where the size is kept)
         that nothing is left to pool.
     """
-    if len(spec.input_shape) != 3:
-        raise InputError(f"lenet: takes images (height, width, channels), not {spec.input_shape}")
     count("padding", padding, low=0)
-    height, width, channels = spec.input_shape
     smallest = max(16 - 2 * padding, 1)
-    if min(height, width) < smallest:
-        raise InputError(
-            f"lenet: {height}x{width} images are too small for two 5x5 convolutions and poolings, "
-            f"the smallest are {smallest}x{smallest}"
-        )
+    check_images("lenet", spec, smallest, "two 5x5 convolutions and poolings")
+    height, width, channels = spec.input_shape
     features = 16 * math.prod(((side + 2 * padding - 4) // 2 - 4) // 2 for side in (height, width))
     edges = ((padding, padding), (padding, padding))
 

@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_ecgr.check import count
 from fedjax_ecgr.data.federated import Spec
-from fedjax_ecgr.models.base import Apply, Init, Model
+from fedjax_ecgr.models.base import Apply, Init, Model, check_spec, check_widths
 from fedjax_ecgr.models.layers import dense, dense_init, flatten
 from fedjax_ecgr.types import Array, DType, PyTree
 
@@ -28,8 +27,8 @@ def mlp(spec: Spec, hidden: Sequence[int] = (200,), dtype: DType = jnp.float32) 
     Raises:
       InputError: a width is not a positive whole number.
     """
-    for width in hidden:
-        count("hidden", width)
+    check_spec(spec)
+    check_widths("hidden", hidden)
     sizes = (math.prod(spec.input_shape), *hidden, spec.num_classes)
 
     def init(key: Array) -> tuple[PyTree, PyTree]:

@@ -92,7 +92,7 @@ def reaggregate(
       `(update, info)`: ũ like the parameters, and `ECGRInfo`.
 
     Raises:
-      InputError: if β, ρ or the rule is not allowed.
+      InputError: if β, ρ or the rule is not allowed, or there is no step.
 
     Example:
       >>> deltas = {"w": jnp.array([[3.0, 0.0], [1.0, 1.0], [-1.0, -0.5]])}
@@ -104,7 +104,7 @@ def reaggregate(
     """
     check_options(beta, select_ratio, rule)
     deltas = jax.tree.map(jnp.asarray, deltas)
-    steps = jax.tree.leaves(deltas)[0].shape[0]
+    steps = _num_steps(deltas)
     if mask is None:
         mask = jnp.ones(steps, bool)
     else:
@@ -115,6 +115,18 @@ def reaggregate(
         )
     dtype = jnp.result_type(*jax.tree.leaves(deltas))
     return regulated(deltas, mask, dtype, beta=beta, select_ratio=select_ratio, rule=rule)
+
+
+def _num_steps(deltas: PyTree) -> int:
+    """Returns τ; raises `InputError` unless all leaves have it, and it is not 0."""
+    shapes = [delta.shape for delta in jax.tree.leaves(deltas)]
+    if not shapes or len({shape[:1] for shape in shapes}) > 1 or shapes[0][:1] in ((), (0,)):
+        given = ", ".join(map(str, shapes)) or "no array"
+        raise check.InputError(
+            f"deltas: {given} is not allowed, it must be arrays (steps, ...) of one number of "
+            "steps, at least 1"
+        )
+    return shapes[0][0]
 
 
 def regulated(

@@ -2,21 +2,17 @@
 
 import inspect
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from fedjax_ecgr import check
 from fedjax_ecgr.aggregators import AGGREGATORS
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.check import InputError
-from fedjax_ecgr.data.datasets import DATASETS, arrays
+from fedjax_ecgr.data.datasets import DATASETS
 from fedjax_ecgr.data.federated import Dataset
 from fedjax_ecgr.data.partition import PARTITIONS, hold_out
 from fedjax_ecgr.engine import Simulation, simulation
@@ -69,14 +65,13 @@ of normal numbers, rounded so beforehand.
 
 
 _FROM_RUN = ("seed", "num_clients")  # no options of a factory's own: a run has one of each
-_ARRAYS = [name for name in inspect.signature(arrays).parameters if name != "name"]
 
 
 class Choice(NamedTuple):
     """One name of a listing and the options of its factory.
 
     Attributes:
-      name: a name in the listing (for a dataset also a path that ends in `.npz`).
+      name: a name in the listing.
       options: the factory's keyword arguments, by name; those not given are filled in.
     """
 
@@ -93,9 +88,7 @@ class RunConfig:
     checked by the factories, in `build`.
 
     Attributes:
-      dataset: where examples come from: a name, or a file `x.npz` with the arrays train_inputs,
-        train_labels, test_inputs and test_labels (and, if need be, num_classes, mean, std,
-        train_owners, test_owners).
+      dataset: where examples come from (`x.npz` is short for npz with the data_path x.npz).
       partition: how clients share them.
       model: what is trained.
       algorithm: the federated algorithm.
@@ -165,6 +158,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         for kind in LISTINGS:
             chosen = getattr(self, kind)
+            if kind == "dataset":
+                chosen = chosen_file(chosen)
             several = kind == "transforms"
             complete = tuple(_complete(kind, c) for c in chosen) if several else None
             object.__setattr__(self, kind, complete if several else _complete(kind, chosen))
@@ -187,6 +182,13 @@ class RunConfig:
                 "client_test_fraction", self.client_test_fraction,
                 low=0, high=1, low_open=True, high_open=True,
             )  # fmt: skip
+
+    @property
+    def data_name(self) -> str:
+        """What titles and folders call the data: a file or folder by the last part of its path."""
+        options = self.dataset.options
+        named = options.get("data_name") or options.get("data_path") or self.dataset.name
+        return Path(named).name.removesuffix(".npz").replace("/", "-")
 
     @property
     def method(self) -> str:
@@ -213,12 +215,7 @@ def from_json(text: str) -> RunConfig:
     Raises:
       InputError: if the text is not such JSON, or holds a name that is not known.
     """
-    try:
-        given = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"config: not JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise InputError(f"config: {given!r} is not allowed, it must be an object of fields")
+    given = from_text(text, "config")
     check.options("config", given, RunConfig.__annotations__)
     chosen: dict[str, Any] = {
         kind: _read_choice(kind, given[kind])
@@ -231,6 +228,39 @@ def from_json(text: str) -> RunConfig:
             raise InputError(f"transforms: {listed!r} is not allowed, it must be a list")
         chosen["transforms"] = tuple(_read_choice("transforms", choice) for choice in listed)
     return RunConfig(**{**given, **chosen})
+
+
+def from_text(text: str, where: str) -> dict[str, Any]:
+    """Returns the object that JSON describes.
+
+    Args:
+      text: JSON.
+      where: what the text is, for messages.
+
+    Raises:
+      InputError: if the text is not JSON, no object, names something twice, or is nested so deeply,
+        or holds such long numbers, that nobody meant it.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"{where}: {name!r} is there twice")
+        return dict(pairs)
+
+    try:
+        given = json.loads(text, object_pairs_hook=once)
+    except InputError:
+        raise
+    except RecursionError:
+        raise InputError(f"{where}: not allowed, it is nested too deeply") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON: {error}") from None
+    if not isinstance(given, dict):
+        shown = text if len(text) < 60 else f"{text[:60]}…"
+        raise InputError(f"{where}: {shown.strip()} is not allowed, it must be an object of fields")
+    return given
 
 
 def build(config: RunConfig) -> Simulation:
@@ -291,14 +321,19 @@ def run_fields() -> dict[str, Parameter]:
     return parameters(RunConfig, leave_out=LISTINGS)
 
 
+def chosen_file(dataset: Choice) -> Choice:
+    """Returns what a dataset named by a file stands for, and any other as it is."""
+    if isinstance(dataset.name, str) and dataset.name.endswith(".npz"):
+        return Choice("npz", {**dataset.options, "data_path": dataset.name})
+    return dataset
+
+
 def options_of(kind: str, name: str) -> dict[str, Parameter]:
     """Returns the options that a name of a listing takes.
 
     Raises:
       InputError: for an unknown name.
     """
-    if kind == "dataset" and _is_file(name):
-        return {}
     found = parameters(check.known(kind, name, LISTINGS[kind]))
     return {name: p for name, p in found.items() if name not in _FROM_RUN}
 
@@ -315,40 +350,20 @@ def _complete(kind: str, choice: Choice) -> Choice:
 
 
 def _make(kind: str, choice: Choice, *arguments: Any, **from_run: Any) -> Any:
-    return LISTINGS[kind][choice.name](*arguments, **from_run, **choice.options)
+    """Returns what a factory makes; what it complains of is said to be its own."""
+    try:
+        return LISTINGS[kind][choice.name](*arguments, **from_run, **choice.options)
+    except InputError as error:
+        complaint = str(error).removeprefix(f"{choice.name}: ")
+        raise InputError(f"{choice.name}: {complaint}") from None
 
 
 def _dataset(config: RunConfig) -> Dataset:
-    if _is_file(config.dataset.name):
-        return _read(Path(config.dataset.name))
     seed = config.seed if config.data_seed is None else config.data_seed
     from_run = {"seed": seed, "num_clients": config.num_clients}
     factory = DATASETS[config.dataset.name]
     taken = from_run.keys() & inspect.signature(factory).parameters.keys()
     return _make("dataset", config.dataset, **{name: from_run[name] for name in taken})
-
-
-def _is_file(name: Any) -> bool:
-    return isinstance(name, str) and name.endswith(".npz")
-
-
-def _read(path: Path) -> Dataset:
-    """Reads the user's own arrays; never executes what a file holds."""
-    if path.exists() and not zipfile.is_zipfile(path):
-        raise InputError(f"dataset: {str(path)!r} cannot be read: not an .npz archive")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"dataset: {str(path)!r} cannot be read: {reason}") from None
-    check.options(path.name, held, _ARRAYS)
-    for name in _ARRAYS[:4]:
-        if name not in held:
-            raise InputError(f"{path.name}: the array {name!r} is missing")
-    if "num_classes" in held:
-        held["num_classes"] = held["num_classes"][()]  # the number in the array
-    return arrays(**held, name=path.stem)
 
 
 def _read_choice(kind: str, given: Any) -> Choice:

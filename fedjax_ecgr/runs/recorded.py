@@ -7,9 +7,10 @@ import numpy as np
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.runs.config import RunConfig
+from fedjax_ecgr.runs.process import is_alive
 from fedjax_ecgr.types import PyTree
 
-MODEL = "model"
+MODEL, RUNNING = "model", "running"
 
 
 class Recorded(NamedTuple):
@@ -22,7 +23,7 @@ class Recorded(NamedTuple):
       table: one array of [rounds] for each column, as in `History.table`; empty if no round was
         recorded.
       cohorts: [rounds, cohort] int32, who took part.
-      summary: `status`, and what `History.summary` says.
+      summary: `status` as it was last written, and what `History.summary` says.
     """
 
     folder: Path
@@ -31,6 +32,17 @@ class Recorded(NamedTuple):
     table: dict[str, np.ndarray]
     cohorts: np.ndarray
     summary: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """`finished`, `diverged`, `interrupted`, `failed`, `running` or `killed`.
+
+        `killed` is a run that never came to its end and whose process, on this host, is no more.
+        """
+        status = self.summary["status"]
+        host, process = (self.summary.get(name) for name in ("host", "process"))
+        ended = isinstance(process, int) and is_alive(str(host), process) is False
+        return "killed" if status == RUNNING and ended else status
 
     @property
     def params(self) -> PyTree:
@@ -54,7 +66,6 @@ class Recorded(NamedTuple):
 
         path = self.folder.absolute() / MODEL
         if not path.exists():
-            status = self.summary.get("status")
-            raise InputError(f"{self.folder}: no model is recorded, the run is {status}")
+            raise InputError(f"{self.folder}: no model is recorded, the run is {self.status}")
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path)

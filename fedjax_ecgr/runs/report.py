@@ -237,7 +237,7 @@ def _describe(axes: "Axes", quantity: str) -> None:
 
 
 def _finished(run: Recorded) -> bool:
-    return run.summary["status"] == "finished"
+    return run.status == "finished"
 
 
 def _flat(run: Recorded) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A run recorded in a folder of its own, which nothing ever overwrites.
 
     config.json        everything that decides what the run computes (`RunConfig`)
-    environment.json   versions, hardware, when it started
+    environment.json   versions, hardware, placement, when it started
     history.parquet    one row a round: the columns of `History.table`, and `cohort`
     curves.png         the same as a figure
     model/             `params` and `batch_stats`, the global model (an Orbax checkpoint)
@@ -11,12 +11,14 @@ The model is that after the last round; of a run that diverged or was stopped, t
 block of `eval_every` rounds that it came through, if it did through one. A run that was killed has
 none. What clients keep is not recorded.
 
-The status is `running` until the run ends as `finished`, `diverged`, `interrupted` or `failed`.
-The folder appears under its name when config, environment and status are in it, and every file in
-it is replaced as a whole. So whatever happens, nothing half-written has a run's name, and nothing
-unfinished says that it is finished.
+The status is `running` until the run ends as `finished`, `diverged`, `interrupted` (by Ctrl-C,
+SIGTERM or SIGHUP) or `failed`; `running` of a process that is no more is read as `killed`
+(`Recorded.status`). The folder appears under its name when config, environment and status are in
+it, and every file in it is replaced as a whole. So whatever happens, nothing half-written has a
+run's name, and nothing unfinished says that it is finished.
 """
 
+import datetime
 import json
 import math
 import os
@@ -32,9 +34,11 @@ import numpy as np
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation, run
-from fedjax_ecgr.runs.config import RunConfig, from_json, to_json
+from fedjax_ecgr.engine.placement import Placement
+from fedjax_ecgr.runs.config import RunConfig, from_json, from_text, to_json
 from fedjax_ecgr.runs.environment import environment
-from fedjax_ecgr.runs.recorded import MODEL, Recorded
+from fedjax_ecgr.runs.process import terminable, this_process, undisturbed
+from fedjax_ecgr.runs.recorded import MODEL, RUNNING, Recorded
 from fedjax_ecgr.runs.report import curves
 from fedjax_ecgr.types import PyTree
 
@@ -59,10 +63,12 @@ def record(
     Raises:
       InputError: if the folder exists; it is left as it is. Or if nobody could ever take part.
       DivergedError: if NaN or Inf turns up; the status is `diverged` then.
-      KeyboardInterrupt: if the user stops it; the status is `interrupted` then.
+      KeyboardInterrupt: if the user stops it; the status is `interrupted` then. For SIGTERM and
+        SIGHUP it is a `Terminated`.
+      OSError: if something cannot be written; it names the file.
     """
     built.check(jax.random.key(config.seed), built.hyperparameters)
-    folder = _create(Path(folder), config)
+    folder = _create(Path(folder), config, built)
     rows = _Rows(folder)
 
     def progressed(progress: Progress) -> None:
@@ -71,7 +77,7 @@ def record(
             on_progress(progress)
 
     try:
-        with jax.default_matmul_precision(config.precision):
+        with terminable(), jax.default_matmul_precision(config.precision):
             history = run(
                 built,
                 rounds=config.rounds,
@@ -102,16 +108,26 @@ def load(folder: str | Path) -> Recorded:
     """
     folder = Path(folder)
     try:
-        config = from_json((folder / "config.json").read_text())
-        environment = json.loads((folder / "environment.json").read_text())
-        summary = json.loads((folder / "summary.json").read_text())
+        config = from_json(_text(folder / "config.json"))
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"run: {str(folder)!r} is not a recorded run: {reason}") from None
+    environment, summary = (
+        from_text(_text(folder / name), f"{folder}: {name}")
+        for name in ("environment.json", "summary.json")
+    )
+    if not isinstance(summary.get("status"), str):
+        raise InputError(f"{folder}: summary.json: a status is missing, it must be text")
     table, cohorts = _read_history(folder / "history.parquet")
     return Recorded(folder, config, environment, table, cohorts, summary)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        run = str(path.parent)
+        raise InputError(f"run: {run!r} is not a recorded run: {path.name}: {reason}") from None
 
 
 def refuse_existing(path: Path) -> Path:
@@ -130,6 +146,9 @@ def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
     Args:
       path: the file.
       content: writes to the open file.
+
+    Raises:
+      OSError: if it cannot be written; it names the file.
     """
     temporary = _beside(path)
     try:
@@ -138,8 +157,10 @@ def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # which names no file, or the other one
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -167,6 +188,7 @@ class _Rows:
         self.parts.append(progress._replace(state=None))  # type: ignore[arg-type]
         if time.monotonic() - self.saved > _SAVE_SECONDS:
             _write_history(self.folder, self.history())
+            _write_json(self.folder / "summary.json", _running(progress.round))
             self.saved = time.monotonic()
 
     def history(self) -> History:
@@ -184,21 +206,36 @@ def _history(table: dict[str, np.ndarray], cohorts: np.ndarray, seconds: float) 
     return History(table, cohorts, None, math.nan, seconds)  # type: ignore[arg-type]
 
 
-def _create(folder: Path, config: RunConfig) -> Path:
+def _running(rounds: int) -> dict[str, Any]:
+    """Returns the summary of a run under way: its process, and when that was seen alive."""
+    seen = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"status": RUNNING, "rounds": rounds, **this_process(), "seen": seen}
+
+
+def _create(folder: Path, config: RunConfig, built: Simulation) -> Path:
     refuse_existing(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = _beside(folder)
     hidden.mkdir()
     try:
         (hidden / "config.json").write_text(to_json(config))
-        _write_json(hidden / "environment.json", environment())
-        _write_json(hidden / "summary.json", {"status": "running"})
+        _write_json(hidden / "environment.json", environment() | _layout(built.placement))
+        _write_json(hidden / "summary.json", _running(0))
         refuse_existing(folder)
         hidden.rename(folder)  # fails if another run was faster
     except BaseException:
         shutil.rmtree(hidden)
         raise
     return folder
+
+
+def _layout(placement: Placement) -> dict[str, Any]:
+    """Returns what a placement, `auto` above all, came to."""
+    return {
+        "placement": str(placement),
+        "chunk_size": placement.chunk_size,
+        "devices_used": placement.num_devices,
+    }
 
 
 def _finish(
@@ -209,18 +246,31 @@ def _finish(
     model: _Model | None,
     facts: dict[str, Any] | None = None,
 ) -> None:
-    """Writes what a run has come to; the status last."""
+    """Writes what a run has come to; the status before the picture, which is made of the rest."""
     summary: dict[str, Any] = {"status": status, "rounds": 0, **(facts or {})}
     if model is not None:
-        _write_model(folder / MODEL, model)
         summary["model_round"] = model.round
     if len(history.cohorts):
-        _write_history(folder, history)
         summary |= history.summary(config.target_accuracy)
-        title = f"{config.method} on {Path(config.dataset.name).stem}, seed {config.seed}"
-        figure = curves(history.table, title)
-        write(folder / "curves.png", lambda file: figure.savefig(file, format="png"))
-    _write_json(folder / "summary.json", summary)
+    with undisturbed():
+        try:
+            if len(history.cohorts):
+                _write_history(folder, history)
+            if model is not None:
+                _write_model(folder / MODEL, model)
+        except OSError as error:
+            summary |= {
+                "status": "failed",
+                "error": f"{error.filename or folder}: {error.strerror}",
+            }
+            summary.pop("model_round", None)
+            raise
+        finally:
+            _write_json(folder / "summary.json", summary)
+        if len(history.cohorts):
+            title = f"{config.method} on {config.data_name}, seed {config.seed}"
+            figure = curves(history.table, title)
+            write(folder / "curves.png", lambda file: figure.savefig(file, format="png"))
 
 
 def _write_model(path: Path, model: _Model) -> None:
@@ -245,16 +295,21 @@ def _write_history(folder: Path, history: History) -> None:
 
 
 def _read_history(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.exists():
         return {}, np.zeros((0, 0), np.int32)
-    with path.open("rb") as file:
-        # without Arrow's threads: a process that ends soon after sometimes aborts in them
-        table = pq.read_table(file, use_threads=False)
-    columns = {name: table[name].to_numpy() for name in table.column_names if name != "cohort"}
-    cohorts = table["cohort"].combine_chunks()
-    return columns, cohorts.flatten().to_numpy().reshape(len(cohorts), -1)
+    try:
+        with path.open("rb") as file:
+            # without Arrow's threads: a process that ends soon after sometimes aborts in them
+            table = pq.read_table(file, use_threads=False)
+        columns = {name: table[name].to_numpy() for name in table.column_names if name != "cohort"}
+        cohorts = table["cohort"].combine_chunks()
+        return columns, cohorts.flatten().to_numpy().reshape(len(cohorts), -1)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as a run's history: {reason}") from None
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

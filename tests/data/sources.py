@@ -42,4 +42,12 @@ def _idx(folder):
     return {"data_path": str(folder)}
 
 
-MADE = {"idx": _idx}
+def _npz(folder):
+    (inputs, labels), (test_inputs, test_labels) = images(12), images(6, seed=1)
+    path = folder / "mine.npz"
+    np.savez(path, train_inputs=inputs, train_labels=labels,
+             test_inputs=test_inputs, test_labels=test_labels)  # fmt: skip
+    return {"data_path": str(path)}
+
+
+MADE = {"idx": _idx, "npz": _npz}

@@ -1,9 +1,12 @@
 """Recorded runs: exact, repeatable, never overwritten, kept however they end."""
 
 import doctest
+import errno
 import inspect
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -83,6 +86,10 @@ def test_a_configuration_holds_every_option_of_its_choices():
     [
         ("{", "not JSON"),
         ("[]", "config: [] is not allowed"),
+        ("[" * 100_000, "config: not allowed, it is nested too deeply"),
+        ('{"seed": 1, "seed": 2}', "config: 'seed' is there twice"),
+        ('{"seed": ' + "1" * 5000 + "}", "config: not JSON: Exceeds the limit"),
+        ('{"learning_rate": 1}', "config: unknown option 'learning_rate'"),
         ('{"round": 3}', "config: unknown option 'round', did you mean 'rounds'?"),
         ('{"rounds": "3"}', "rounds: '3' is not allowed, it must be a whole number"),
         ('{"shuffle": 1}', "shuffle: 1 is not allowed, it must be true or false"),
@@ -104,7 +111,7 @@ def test_a_wrong_configuration_is_refused_in_one_line(text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_folder_holds_all_of_a_run(finished):
+def test_a_run_folder_holds_all_of_a_run(built, finished):
     folder, history = finished
     files = {name for name in contents(folder) if not name.startswith("model/")}
     assert files == {
@@ -117,6 +124,9 @@ def test_a_run_folder_holds_all_of_a_run(finished):
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["jax"] == jax.__version__
     assert environment["backend"] == jax.default_backend()
+    assert environment["placement"] == str(built.placement)
+    assert environment["devices_used"] == built.placement.num_devices
+    assert environment["chunk_size"] == built.placement.chunk_size
     summary = json.loads((folder / "summary.json").read_text())
     expected = {"status": "finished", "model_round": 3, **history.summary(SMALL.target_accuracy)}
     assert summary == expected
@@ -206,7 +216,14 @@ def test_a_run_that_is_killed_keeps_what_was_saved_and_does_not_look_finished(
     seen = []
     folder = tmp_path / "run"
     runs.record(SMALL, built, folder, on_progress=lambda _: seen.append(runs.load(folder)))
-    assert [recorded.summary for recorded in seen] == [{"status": "running"}] * 2
+    assert [recorded.summary["rounds"] for recorded in seen] == [2, 3]
+    assert {recorded.status for recorded in seen} == {"running"}
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    killed = {**seen[-1].summary, "process": ended.pid}
+    assert seen[-1]._replace(summary=killed).status == "killed"
+    elsewhere = {**killed, "host": "another host"}  # of which nothing is known
+    assert seen[-1]._replace(summary=elsewhere).status == "running"
     assert [len(recorded.table["round"]) for recorded in seen] == [2, 3]
     chex.assert_trees_all_equal(seen[-1].table, finished[1].table, strict=True)
 
@@ -216,7 +233,10 @@ def test_a_run_that_diverges_keeps_its_history(built, tmp_path):
     # almost nothing moves for two rounds, and far too much from the third on
     numbers = {"learning_rate": 1e-30, "decay": 1e35, "decay_every": 3}
     algorithm = {**built.hyperparameters["algorithm"], **numbers}
-    built = built._replace(hyperparameters={**built.hyperparameters, "algorithm": algorithm})
+    built = built._replace(
+        hyperparameters={**built.hyperparameters, "algorithm": algorithm},
+        check=lambda key, numbers: None,  # which would not let such numbers pass
+    )
     with pytest.raises(DivergedError) as caught:
         runs.record(longer, built, tmp_path / "run")
     recorded = runs.load(tmp_path / "run")
@@ -281,9 +301,123 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("file", "status"), [("curves.png", "finished"), ("history.parquet", "failed")]
+)
+def test_no_space_left_is_said_of_the_file_and_no_run_looks_alive(
+    built, finished, tmp_path, monkeypatch, file, status
+):
+    folder, replace_ = tmp_path / "run", Path.replace
+
+    def full(path, target):
+        if Path(target).name == file:
+            raise NO_SPACE
+        return replace_(path, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        runs.record(SMALL, built, folder)
+    assert caught.value.filename == str(folder / file)
+    monkeypatch.undo()
+    recorded = runs.load(folder)
+    assert recorded.status == status
+    if status == "failed":
+        assert recorded.summary["error"] == f"{folder / file}: No space left on device"
+    else:
+        chex.assert_trees_all_equal(recorded.table, finished[1].table, strict=True)
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+ENDED = """
+import os, signal, sys
+from fedjax_ecgr import runs
+from fedjax_ecgr.runs import store
+from tests.runs.test_runs import SMALL
+
+signals = [getattr(signal, name) for name in sys.argv[2:]]
+write_model = store._write_model
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+def slow(*arguments):
+    send(signals[-1])  # while the end is being written
+    write_model(*arguments)
+
+store._write_model = slow
+try:
+    runs.record(SMALL, runs.build(SMALL), sys.argv[1], on_progress=lambda p: send(signals[0]))
+except KeyboardInterrupt as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("signals", "said"),
+    [
+        (["SIGTERM", "SIGTERM"], "Terminated SIGTERM"),
+        (["SIGHUP", "SIGINT"], "Terminated SIGHUP"),
+        (["SIGINT", "SIGINT"], "KeyboardInterrupt"),
+    ],
+)
+def test_a_run_that_a_signal_ends_says_so(tmp_path, signals, said):
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, str(tmp_path / "run"), *signals],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == said
+    recorded = runs.load(tmp_path / "run")
+    assert recorded.status == "interrupted"
+    assert recorded.summary["rounds"] == recorded.summary["model_round"] == 2
+    assert len(recorded.table["round"]) == 2
+
+
+def test_a_signal_that_the_user_handles_stays_the_user_s(built, tmp_path):
+    got = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    try:
+        end = os.getpid(), signal.SIGTERM
+        runs.record(SMALL, built, tmp_path / "run", on_progress=lambda p: os.kill(*end))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == [signal.SIGTERM] * 2
+    assert runs.load(tmp_path / "run").status == "finished"
+
+
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is not a recorded run"):
+    with pytest.raises(InputError, match="is not a recorded run: config.json: No such file"):
         runs.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("history.parquet", b"PAR1 and no more", "cannot be read as a run's history"),
+        ("history.parquet", None, "cannot be read as a run's history"),
+        ("summary.json", b"[]", "summary.json: [] is not allowed, it must be an object"),
+        ("summary.json", b"{}", "summary.json: a status is missing"),
+        ("summary.json", b'{"status": 3}', "summary.json: a status is missing"),
+        ("summary.json", b'{"status": ', "summary.json: not JSON"),
+        ("environment.json", b"\xff", "environment.json: not text"),
+        ("config.json", b"[" * 100_000, "config: not allowed, it is nested too deeply"),
+    ],
+)
+def test_a_damaged_run_is_one_line(finished, tmp_path, file, content, said):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    whole = (folder / file).read_bytes()
+    (folder / file).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(InputError) as caught:
+        runs.load(folder)
+    assert said in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def recorded(seed, accuracy, status="finished", **fields):

@@ -6,6 +6,7 @@ To list another one is to import it here.
 from fedjax_ecgr.data.datasets.arrays import arrays as arrays
 from fedjax_ecgr.data.datasets.digits import digits as digits
 from fedjax_ecgr.data.datasets.idx import idx as idx
+from fedjax_ecgr.data.datasets.npz import npz as npz
 from fedjax_ecgr.data.datasets.synthetic import synthetic as synthetic
 from fedjax_ecgr.data.federated import Dataset
 from fedjax_ecgr.listing import listing

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedjax_ecgr.check import InputError
+from fedjax_ecgr.check import InputError, part
 from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_whole, from_owners
 
 
@@ -28,6 +28,7 @@ def natural(
     array([1, 2], dtype=int32)
     """
     del seed
+    part("examples", examples, Examples, "Examples, such as those of a dataset, data.train")
     if examples.owners is None:
         raise InputError(
             "owners: None is not allowed, a natural partition needs examples with owners "

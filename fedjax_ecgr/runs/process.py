@@ -1,0 +1,74 @@
+"""The process that a run is in: which it is, whether it lives, and what signals do to it."""
+
+import os
+import platform
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked the process to end.
+
+    Attributes:
+      signal: which one, `signal.SIGTERM` or `signal.SIGHUP`.
+    """
+
+    def __init__(self, number: int):
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
+
+
+def this_process() -> dict[str, Any]:
+    """Returns what `is_alive` takes."""
+    return {"host": platform.node(), "process": os.getpid()}
+
+
+def is_alive(host: str, process: int) -> bool | None:
+    """Returns whether a process lives; None for one of another host, of which nothing is known."""
+    if host != platform.node():
+        return None
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Makes a signal to end raise `Terminated` inside, unless the user handles it already."""
+
+    def raise_it(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    with _handled([s for s in _ENDING if signal.getsignal(s) == signal.SIG_DFL], raise_it):
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Lets nothing but SIGKILL end what is inside: Ctrl-C a second time, SIGTERM and SIGHUP."""
+    with _handled([signal.SIGINT, *_ENDING], signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handled(signals: list[signal.Signals], handler: Any) -> Iterator[None]:
+    """Handles signals in another way; only the main thread may, and only it gets them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)
