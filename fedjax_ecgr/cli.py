@@ -4,9 +4,7 @@
 signature and docstring, so nothing is to be done here for a new algorithm, model or data set.
 """
 
-import dataclasses
 import datetime
-import inspect
 import signal
 import sys
 import uuid
@@ -21,31 +19,19 @@ from rich import progress as bars
 from rich.markup import escape
 from rich.table import Table
 
-from fedjax_ecgr import check, runs
+from fedjax_ecgr import check, data_commands, runs
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import DivergedError, Progress
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
-from fedjax_ecgr.kinds import Kind, write
-from fedjax_ecgr.options import choices, dashed, flags, parse, short_forms
+from fedjax_ecgr.kinds import Kind
+from fedjax_ecgr.options import configure, parse, with_options
+from fedjax_ecgr.process import Terminated
 from fedjax_ecgr.regulators import RULES, STORAGES
-from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, SEVERAL, RunConfig, run_fields
-from fedjax_ecgr.runs.parameters import descriptions, first_line
-from fedjax_ecgr.runs.process import Terminated
+from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, RunConfig, run_fields
+from fedjax_ecgr.runs.parameters import first_line
 from fedjax_ecgr.version import __version__
 
-PANELS = {
-    "dataset": "Data",
-    "partition": "Partition",
-    "model": "Model",
-    "algorithm": "Algorithm",
-    "regulator": "Regulator",
-    "transforms": "Transforms",
-    "aggregator": "Aggregator",
-    "attack": "Attack",
-    "sampler": "Sampler",
-    "system": "System",
-}
 BAD_INPUT, DIVERGED = 2, 3
 ENDED_BY_SIGNAL = 128  # and the signal's number
 
@@ -74,7 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
 
 
-def run(given: dict[str, Any]) -> int:
+def run(
+    given: dict[str, Any],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="config.json of a recorded run, to start from", rich_help_panel="Run"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help=escape(
+                "the run folder, a new name [default: runs/<time>-<method>-<data>-<seed>-<suffix>]"
+            ),
+            rich_help_panel="Run",
+        ),
+    ] = None,
+) -> int:
     """Trains, with a progress bar, and records the run in a folder of its own.
 
     A run folder holds the full configuration (repeat it with --config), versions, the history as
@@ -83,17 +84,17 @@ def run(given: dict[str, Any]) -> int:
     An option of a part is named by its kind or transform, --partition.alpha; --alpha is enough
     where only one of the parts chosen has such an option.
     """
-    out, config = given.pop("out"), _configure(given, given.pop("config"))
-    folder = runs.refuse_existing(out or Path("runs") / _run_name(config))
+    described = configure(given, config)
+    folder = runs.refuse_existing(out or Path("runs") / _run_name(described))
     _check_devices()
-    built = runs.build(config)
+    built = runs.build(described)
     print(f"placement: {built.placement} ({jax.default_backend()})")
-    if config.memory_budget is not None:
+    if described.memory_budget is not None:
         foretold = built.memory().peak(built.placement.chunk_size)
-        print(f"memory: {gib(foretold)} predicted at the peak, of {config.memory_budget:g} GiB")
+        print(f"memory: {gib(foretold)} predicted at the peak, of {described.memory_budget:g} GiB")
     done = 0
     with _progress_bar() as bar:
-        task = bar.add_task("compiling", total=config.rounds, status="")
+        task = bar.add_task("compiling", total=described.rounds, status="")
 
         def show(progress: Progress) -> None:
             nonlocal done
@@ -102,11 +103,11 @@ def run(given: dict[str, Any]) -> int:
                 f"loss {progress.train_loss:.4g}  accuracy {100 * progress.accuracy:.2f} %  "
                 f"{progress.rounds_per_second:.1f} rounds/s"
             )
-            text = f"round {done}/{config.rounds}"
+            text = f"round {done}/{described.rounds}"
             bar.update(task, completed=done, description=text, status=status)
 
         try:
-            history = runs.record(config, built, folder, on_progress=show)
+            history = runs.record(described, built, folder, on_progress=show)
         except KeyboardInterrupt as ended:
             bar.stop()
             number, by = signal.SIGINT, "interrupted"
@@ -117,7 +118,7 @@ def run(given: dict[str, Any]) -> int:
             bar.stop()
             print(f"run folder: {folder}")
             raise
-    for line in _result(history.summary(config.target_accuracy)):
+    for line in _result(history.summary(described.target_accuracy)):
         print(line)
     print(f"run folder: {folder}")
     return 0
@@ -170,9 +171,11 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(_versioned)
-    app.command("run")(_with_options(run))
+    app.command("run")(with_options(run, LISTINGS, run_fields()))
     app.command("compare")(compare)
     app.command("list")(list_known)
+    app.add_typer(data_commands.data(), name="data")
+    app.add_typer(data_commands.partition(), name="partition")
     return app
 
 
@@ -186,88 +189,6 @@ def _versioned(
         raise typer.Exit
 
 
-def _with_options(function: Any) -> Any:
-    """Returns `function` as typer takes it: with a keyword for each option, None if not given."""
-
-    def command(**given: Any) -> int:
-        return function(given)
-
-    command.__doc__ = function.__doc__
-    command.__signature__ = inspect.Signature(list(_keywords()))  # type: ignore[attr-defined]
-    return command
-
-
-def _keywords() -> Iterator[inspect.Parameter]:
-    fields = {field.name: field for field in dataclasses.fields(RunConfig)}
-    documented, found = descriptions(RunConfig), flags()
-    for kind, panel in PANELS.items():
-        default = "none" if kind in SEVERAL else fields[kind].default.name
-        several = ", with commas between" if kind in SEVERAL else ""
-        names = f"{', '.join(LISTINGS[kind])}{several} [default: {default}]"
-        yield _keyword(kind, str, f"{documented[kind].rstrip('.')}: {names}", panel, "NAME")
-        for flag in found:
-            if flag.kind == kind:
-                yield _keyword(flag.option, flag.takes.scalar, flag.help, panel, flag.takes.metavar)
-    for name, of in short_forms(found).items():
-        yield _keyword(name, of[0].takes.scalar, "", "Short", hidden=True)
-    for name, parameter in run_fields().items():
-        default = "" if parameter.default is None else f" [default: {write(parameter.default)}]"
-        text, kind_ = parameter.help + default, parameter.kind
-        yield _keyword(dashed(name), kind_.scalar, text, "Run", kind_.metavar)
-    text = "config.json of a recorded run, to start from"
-    yield _keyword("config", Path, text, "Run", "PATH")
-    text = "the run folder, a new name [default: runs/<time>-<method>-<data>-<seed>-<suffix>]"
-    yield _keyword("out", Path, text, "Run", "PATH")
-
-
-def _keyword(
-    name: str, kind: type, text: str, panel: str, metavar: str = "", *, hidden: bool = False
-) -> inspect.Parameter:
-    space, dot, last = name.rpartition(".")
-    option = typer.Option(
-        f"--{name}/--{space}{dot}no-{last}" if kind is bool else f"--{name}",
-        help=escape(text),
-        rich_help_panel=panel,
-        show_default=False,
-        metavar=None if kind is bool else metavar,
-        hidden=hidden,
-    )
-    # Numbers come in as text, so that all that is wrong with one is said by the same checks.
-    taken = kind if kind in (bool, Path) else str
-    return inspect.Parameter(
-        _identifier(name),
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[taken | None, option],
-    )
-
-
-def _configure(given: dict[str, Any], path: Path | None) -> RunConfig:
-    """Returns the configuration of a file, or the default one, with what was given in its place."""
-    base = RunConfig() if path is None else _read_config(path)
-    given = {name: value for name, value in given.items() if value is not None}
-    names = {kind: given.pop(kind) for kind in LISTINGS if kind in given}
-    fields = {
-        name: parse(parameter.kind, given.pop(name))
-        for name, parameter in run_fields().items()
-        if name in given
-    }
-    chosen = {
-        kind: tuple(of) if kind in SEVERAL else of[0]
-        for kind, of in choices(base, names, {_option(k): v for k, v in given.items()}).items()
-    }
-    return dataclasses.replace(base, **{**chosen, **fields})
-
-
-def _identifier(option: str) -> str:
-    """Returns what Python calls an option; `_option` is the way back."""
-    return option.replace("-", "_").replace(".", "__")
-
-
-def _option(identifier: str) -> str:
-    return dashed(identifier.replace("__", "."))
-
-
 def _check_devices() -> None:
     """Raises `InputError` where JAX finds no device of those that the user asks for."""
     try:
@@ -276,14 +197,6 @@ def _check_devices() -> None:
         asked = jax.config.values["jax_platforms"]
         why = str(error) or "there is no such device"
         raise InputError(f"JAX_PLATFORMS: {asked!r} is not allowed here: {why}") from None
-
-
-def _read_config(path: Path) -> RunConfig:
-    try:
-        return runs.from_json(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise InputError(f"config: {str(path)!r} cannot be read: {reason}") from None
 
 
 def _result(summary: dict[str, Any]) -> Iterator[str]:

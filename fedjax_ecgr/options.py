@@ -5,8 +5,14 @@ by the transform, `--top-k.share`. The part behind the dot is enough, `--alpha`,
 the names that a command line chooses takes such an option.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import dataclasses
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.markup import escape
 
 from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
@@ -17,10 +23,24 @@ from fedjax_ecgr.runs.config import (
     Choice,
     RunConfig,
     chosen_file,
+    from_json,
     options_of,
     run_fields,
 )
-from fedjax_ecgr.runs.parameters import Parameter
+from fedjax_ecgr.runs.parameters import Parameter, descriptions
+
+PANELS = {
+    "dataset": "Data",
+    "partition": "Partition",
+    "model": "Model",
+    "algorithm": "Algorithm",
+    "regulator": "Regulator",
+    "transforms": "Transforms",
+    "aggregator": "Aggregator",
+    "attack": "Attack",
+    "sampler": "Sampler",
+    "system": "System",
+}
 
 
 class Flag(NamedTuple):
@@ -90,8 +110,60 @@ def short_forms(found: list[Flag]) -> dict[str, list[Flag]]:
     return forms
 
 
+def with_options(function: Any, kinds: Iterable[str], fields: Iterable[str]) -> Any:
+    """Returns `function` as typer takes it: with a keyword for each option, None if not given.
+
+    Args:
+      function: takes a dict of what was given, by keyword.
+      kinds: of what is chosen from listings.
+      fields: of a run's other fields.
+    """
+
+    own = _own(function)
+
+    def command(**given: Any) -> int:
+        return function(given, **{parameter.name: given.pop(parameter.name) for parameter in own})
+
+    command.__doc__ = function.__doc__
+    taken = [*_keywords(tuple(kinds), tuple(fields)), *own]
+    command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+    return command
+
+
+def configure(
+    given: dict[str, Any], path: Path | None = None, kinds: Iterable[str] = LISTINGS
+) -> RunConfig:
+    """Returns the configuration of a file, or the default one, with what was given in its place."""
+    base = RunConfig() if path is None else _read_config(path)
+    given = {name: value for name, value in given.items() if value is not None}
+    names = {kind: given.pop(kind) for kind in LISTINGS if kind in given}
+    fields = {
+        name: parse(parameter.kind, given.pop(name))
+        for name, parameter in run_fields().items()
+        if name in given
+    }
+    options = {_option(name): value for name, value in given.items()}
+    chosen = {
+        kind: tuple(of) if kind in SEVERAL else of[0]
+        for kind, of in choices(base, names, options, kinds).items()
+    }
+    return dataclasses.replace(base, **{**chosen, **fields})
+
+
+def _identifier(option: str) -> str:
+    """Returns what Python calls an option; `_option` is the way back."""
+    return option.replace("-", "_").replace(".", "__")
+
+
+def _option(identifier: str) -> str:
+    return dashed(identifier.replace("__", "."))
+
+
 def choices(
-    base: RunConfig, names: Mapping[str, str], given: Mapping[str, Any]
+    base: RunConfig,
+    names: Mapping[str, str],
+    given: Mapping[str, Any],
+    kinds: Iterable[str] = LISTINGS,
 ) -> dict[str, list[Choice]]:
     """Returns what a command line chooses, by kind.
 
@@ -99,13 +171,14 @@ def choices(
       base: what is chosen where nothing is said.
       names: by kind, the name given, or several with commas between.
       given: what was said of options, in full (`algorithm.alpha`) or short (`alpha`).
+      kinds: those whose options there are.
 
     Raises:
       InputError: for an unknown name, an option that none of the chosen names takes, or that more
         than one does.
     """
     chosen = {kind: _chosen(kind, base, names.get(kind)) for kind in LISTINGS}
-    found = flags()
+    found = [flag for flag in flags() if flag.kind in kinds]
     full, forms = {flag.option: flag for flag in found}, short_forms(found)
     for said, value in given.items():
         could = [full[said]] if said in full else forms[said]
@@ -174,3 +247,60 @@ def _not_taken(said: str, value: Any, could: list[Flag], chosen: Mapping[str, li
         f"{said}: {value!r} is not allowed with {' and '.join(names)}, "
         f"it is an option of {', '.join(owners)}"
     )
+
+
+def _own(function: Any) -> list[inspect.Parameter]:
+    """Returns the parameters of a command's own, behind what was given."""
+    own = list(inspect.signature(function).parameters.values())[1:]
+    return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+
+
+def _keywords(kinds: Sequence[str], fields: Sequence[str]) -> Iterator[inspect.Parameter]:
+    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    documented, found = descriptions(RunConfig), [f for f in flags() if f.kind in kinds]
+    for kind in kinds:
+        panel = PANELS[kind]
+        default = "none" if kind in SEVERAL else defaults[kind].name
+        several = ", with commas between" if kind in SEVERAL else ""
+        names = f"{', '.join(LISTINGS[kind])}{several} [default: {default}]"
+        yield _keyword(kind, str, f"{documented[kind].rstrip('.')}: {names}", panel, "NAME")
+        for flag in found:
+            if flag.kind == kind:
+                yield _keyword(flag.option, flag.takes.scalar, flag.help, panel, flag.takes.metavar)
+    for name, of in short_forms(found).items():
+        yield _keyword(name, of[0].takes.scalar, "", "Short", hidden=True)
+    for name in fields:
+        parameter = run_fields()[name]
+        default = "" if parameter.default is None else f" [default: {write(parameter.default)}]"
+        text, kind_ = parameter.help + default, parameter.kind
+        yield _keyword(dashed(name), kind_.scalar, text, "Run", kind_.metavar)
+
+
+def _keyword(
+    name: str, kind: type, text: str, panel: str, metavar: str = "", *, hidden: bool = False
+) -> inspect.Parameter:
+    space, dot, last = name.rpartition(".")
+    option = typer.Option(
+        f"--{name}/--{space}{dot}no-{last}" if kind is bool else f"--{name}",
+        help=escape(text),
+        rich_help_panel=panel,
+        show_default=False,
+        metavar=None if kind is bool else metavar,
+        hidden=hidden,
+    )
+    # Numbers come in as text, so that all that is wrong with one is said by the same checks.
+    taken = kind if kind in (bool, Path) else str
+    return inspect.Parameter(
+        _identifier(name),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[taken | None, option],
+    )
+
+
+def _read_config(path: Path) -> RunConfig:
+    try:
+        return from_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise InputError(f"config: {str(path)!r} cannot be read: {reason}") from None

@@ -11,9 +11,10 @@ import pytest
 
 import fedjax_ecgr as fx
 from fedjax_ecgr import runs
-from fedjax_ecgr.cli import PANELS, main
+from fedjax_ecgr.cli import main
+from fedjax_ecgr.data import label_counts
 from fedjax_ecgr.data.datasets import DATASETS
-from fedjax_ecgr.options import choices, dashed, flags, short_forms
+from fedjax_ecgr.options import PANELS, choices, dashed, flags, short_forms
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs import config
 from fedjax_ecgr.runs.config import (
@@ -25,6 +26,7 @@ from fedjax_ecgr.runs.config import (
     run_fields,
     to_json,
 )
+from tests.data.sources import images, prepare_tfds
 
 QUICK = ["--model", "logistic_regression", "--num-clients", "3", "--rounds", "2"]
 
@@ -484,3 +486,59 @@ def command(*arguments, cwd, **environment):
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
     )
+
+
+def test_data_is_listed_and_shown(capsys, tmp_path):
+    prepare_tfds(tmp_path / "prepared", {"train": images(12), "test": images(6)}, name="mine")
+    where = ["--data-dir", "prepared"]
+    assert main(["data", "list", *where]) == 0
+    listed = capsys.readouterr().out
+    assert "mine" in listed
+    assert all(name in listed for name in DATASETS)
+    assert main(["data", "show", "mine", *where, "--out", "mine.png"]) == 0
+    shown = capsys.readouterr().out
+    for said in (
+        "name: mine\n",
+        "training examples: 12\n",
+        "test examples: 6\n",
+        "an example: 5 × 4 × 1, uint8\n",
+        "classes: 3, of 4 to 4 examples\n",
+        "picture: mine.png\n",
+    ):
+        assert said in shown
+    assert Path("mine.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["data", "show", "digits", "--test-fraction", "2"], "digits: test_fraction: 2.0 is not"),
+        (["data", "show", "no"], "tfds: data_name: 'no' is not prepared in "),
+        (["data", "show", "synthetic", "--out", "x.png"], "is not made of images"),
+        (
+            ["data", "show", "digits", "--alpha", "1"],
+            "alpha: '1' is not allowed with dataset digits",
+        ),
+        (["partition", "show", "--partition", "sharts"], "partition: unknown 'sharts', did you"),
+        (["data", "prepare", "lc25000", "--trust-manual"], "not allowed without a manual_dir"),
+    ],
+)
+def test_bad_input_to_the_commands_about_data_is_one_line(capsys, arguments, said):
+    assert said in refused(capsys, *arguments)
+
+
+def test_a_partition_is_shown_in_numbers_and_a_picture(capsys):
+    arguments = ["partition", "show", "--partition", "shards", "--num-clients", "5"]
+    assert main([*arguments, "--out", "shards.png"]) == 0
+    shown = capsys.readouterr().out
+    train = fx.datasets.digits().train
+    clients = fx.partition.shards(train, num_clients=5)
+    counts = label_counts(clients, 10)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    distance = np.abs(shares - counts.sum(axis=0) / counts.sum()).sum(axis=1).mean() / 2
+    entropy = np.mean([-sum(p * np.log2(p) for p in row if p) for row in shares])
+    assert "clients: 5, of them 0 without data\n" in shown
+    assert f"examples: {min(clients.sizes)} to {max(clients.sizes)}, " in shown
+    assert f"labels: {entropy:.3f} bits, mean\n" in shown
+    assert f"total-variation distance to all labels: {distance:.3f}, mean\n" in shown
+    assert Path("shards.png").read_bytes().startswith(b"\x89PNG")

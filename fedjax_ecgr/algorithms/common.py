@@ -81,7 +81,7 @@ def numbers_and_schedule(
     """
     _check_parts(name, given)
     numbers = {key: given.get(key, default) for key, default in COMMON_DEFAULTS.items()}
-    schedule: Callable[[Array], Any] = _constant
+    schedule: Callable[[Array], Any] = constant
     if callable(numbers["learning_rate"]):
         schedule, numbers["learning_rate"] = numbers["learning_rate"], 1.0
         _check_schedule(schedule)
@@ -149,6 +149,7 @@ def server_sgd(hyperparameters: Hyperparameters) -> optax.GradientTransformation
     return optax.sgd(hyperparameters["server_learning_rate"])
 
 
-def _constant(round_index: Array) -> float:
+def constant(round_index: Array) -> float:
+    """The schedule of a learning rate that is one number: a factor of 1 in every round."""
     del round_index
     return 1.0

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedjax_ecgr import check, metrics
 from fedjax_ecgr.algorithms import Algorithm
+from fedjax_ecgr.algorithms.common import constant
 from fedjax_ecgr.data.federated import FederatedDataset
 from fedjax_ecgr.engine.evaluation import Evaluation
 from fedjax_ecgr.engine.program import Simulation, simulation
@@ -226,6 +227,8 @@ def run(
 
 def _check_schedule(algorithm: Algorithm, rounds: int) -> None:
     """Raises `InputError` for the first round to which a schedule gives no factor of at least 0."""
+    if algorithm.schedule is constant:
+        return
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules need it
         factors = np.asarray(
             jax.vmap(lambda t: jnp.asarray(algorithm.schedule(t)))(jnp.arange(rounds))

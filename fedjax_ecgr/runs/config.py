@@ -13,7 +13,7 @@ from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import DATASETS
-from fedjax_ecgr.data.federated import Dataset
+from fedjax_ecgr.data.federated import Dataset, FederatedDataset
 from fedjax_ecgr.data.partition import PARTITIONS, hold_out
 from fedjax_ecgr.engine import Simulation, simulation
 from fedjax_ecgr.engine.run import MAX_SEED
@@ -276,19 +276,14 @@ def build(config: RunConfig) -> Simulation:
         transforms=tuple(_make("transforms", choice) for choice in config.transforms),
         aggregator=_make("aggregator", config.aggregator),
     )
-    dataset = _dataset(config)
+    dataset = data_of(config)
     model = _make("model", config.model, dataset.spec)
-    seed = config.seed if config.partition_seed is None else config.partition_seed
-    clients = _make(
-        "partition",
-        config.partition,
-        dataset.train,
-        num_clients=config.num_clients,
-        seed=seed,
-    )
+    clients = divided(config, dataset)
     client_test = None
     if config.client_test_fraction is not None:
-        clients, client_test = hold_out(clients, config.client_test_fraction, seed=seed)
+        clients, client_test = hold_out(
+            clients, config.client_test_fraction, seed=_partition_seed(config)
+        )
     elif algorithm.personal is not None and dataset.test.owners is None:
         raise InputError(
             f"client_test_fraction: None is not allowed with {config.algorithm.name}, whose "
@@ -314,6 +309,33 @@ def build(config: RunConfig) -> Simulation:
         memory_budget=config.memory_budget,
         eval_batch_size=config.eval_batch_size,
     )
+
+
+def data_of(config: RunConfig) -> Dataset:
+    """Returns the data that a configuration describes.
+
+    Raises:
+      InputError: if it cannot be had.
+    """
+    seed = config.seed if config.data_seed is None else config.data_seed
+    from_run = {"seed": seed, "num_clients": config.num_clients}
+    factory = DATASETS[config.dataset.name]
+    taken = from_run.keys() & inspect.signature(factory).parameters.keys()
+    return _make("dataset", config.dataset, **{name: from_run[name] for name in taken})
+
+
+def divided(config: RunConfig, dataset: Dataset) -> FederatedDataset:
+    """Returns the training examples as a configuration divides them.
+
+    Raises:
+      InputError: if it cannot.
+    """
+    seed, number = _partition_seed(config), config.num_clients
+    return _make("partition", config.partition, dataset.train, num_clients=number, seed=seed)
+
+
+def _partition_seed(config: RunConfig) -> int:
+    return config.seed if config.partition_seed is None else config.partition_seed
 
 
 def run_fields() -> dict[str, Parameter]:
@@ -356,14 +378,6 @@ def _make(kind: str, choice: Choice, *arguments: Any, **from_run: Any) -> Any:
     except InputError as error:
         complaint = str(error).removeprefix(f"{choice.name}: ")
         raise InputError(f"{choice.name}: {complaint}") from None
-
-
-def _dataset(config: RunConfig) -> Dataset:
-    seed = config.seed if config.data_seed is None else config.data_seed
-    from_run = {"seed": seed, "num_clients": config.num_clients}
-    factory = DATASETS[config.dataset.name]
-    taken = from_run.keys() & inspect.signature(factory).parameters.keys()
-    return _make("dataset", config.dataset, **{name: from_run[name] for name in taken})
 
 
 def _read_choice(kind: str, given: Any) -> Choice:

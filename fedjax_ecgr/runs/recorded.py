@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_ecgr.check import InputError
+from fedjax_ecgr.process import is_alive
 from fedjax_ecgr.runs.config import RunConfig
-from fedjax_ecgr.runs.process import is_alive
 from fedjax_ecgr.types import PyTree
 
 MODEL, RUNNING = "model", "running"

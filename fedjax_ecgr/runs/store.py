@@ -21,13 +21,10 @@ run's name, and nothing unfinished says that it is finished.
 import datetime
 import json
 import math
-import os
-import shutil
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,9 +32,10 @@ import numpy as np
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation, run
 from fedjax_ecgr.engine.placement import Placement
+from fedjax_ecgr.files import whole_folder, write
+from fedjax_ecgr.process import terminable, this_process, undisturbed
 from fedjax_ecgr.runs.config import RunConfig, from_json, from_text, to_json
 from fedjax_ecgr.runs.environment import environment
-from fedjax_ecgr.runs.process import terminable, this_process, undisturbed
 from fedjax_ecgr.runs.recorded import MODEL, RUNNING, Recorded
 from fedjax_ecgr.runs.report import curves
 from fedjax_ecgr.types import PyTree
@@ -140,30 +138,6 @@ def refuse_existing(path: Path) -> Path:
     return path
 
 
-def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
-    """Writes a file as a whole or not at all: under another name first, then renamed.
-
-    Args:
-      path: the file.
-      content: writes to the open file.
-
-    Raises:
-      OSError: if it cannot be written; it names the file.
-    """
-    temporary = _beside(path)
-    try:
-        with temporary.open("xb") as file:
-            content(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # which names no file, or the other one
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-
-
 class _Model(NamedTuple):
     """The global model after a round, on the host."""
 
@@ -214,18 +188,11 @@ def _running(rounds: int) -> dict[str, Any]:
 
 def _create(folder: Path, config: RunConfig, built: Simulation) -> Path:
     refuse_existing(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    hidden = _beside(folder)
-    hidden.mkdir()
-    try:
-        (hidden / "config.json").write_text(to_json(config))
+    with whole_folder(folder) as hidden:
+        (hidden / "config.json").write_text(to_json(config), encoding="utf-8")
         _write_json(hidden / "environment.json", environment() | _layout(built.placement))
         _write_json(hidden / "summary.json", _running(0))
         refuse_existing(folder)
-        hidden.rename(folder)  # fails if another run was faster
-    except BaseException:
-        shutil.rmtree(hidden)
-        raise
     return folder
 
 
@@ -320,8 +287,3 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
     }
     text = json.dumps(finite, indent=2, allow_nan=False) + "\n"
     write(path, lambda file: file.write(text.encode()))
-
-
-def _beside(path: Path) -> Path:
-    """Returns a new hidden name in the same folder, from where a rename is atomic."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")

@@ -1,11 +1,15 @@
 """Small data on disk, in the formats that sources read, written without their help."""
 
 import gzip
+import io
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets
+from PIL import Image
+from tensorflow_datasets.core import features
 
 
 def made(name: str, folder: Path) -> dict[str, Any]:
@@ -50,4 +54,75 @@ def _npz(folder):
     return {"data_path": str(path)}
 
 
-MADE = {"idx": _idx, "npz": _npz}
+def encoded(pixels, form="PNG"):
+    """What an image file holds."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, form)
+    return file.getvalue()
+
+
+def write_images(folder, inputs, labels, *, form="PNG", inner=""):
+    """Writes CLASS[/inner]/N.png, with classes called a, b, …"""
+    for row, (pixels, label) in enumerate(zip(inputs, labels, strict=True)):
+        path = folder / "abcdefgh"[label] / inner / f"{row:04}.{form.lower()}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(pixels, form))
+
+
+def prepare_tfds(folder, splits, *, name="small", image=None, others=None, supervised=None):
+    """Prepares array records as TensorFlow Datasets does; returns its folder.
+
+    Args:
+      folder: of all prepared data sets.
+      splits: for each split its (inputs, labels), or as (inputs, labels, {feature: values}).
+      name: of the data set.
+      image: feature of the images, by default of their shape.
+      others: further features, by name.
+      supervised: the supervised keys; ("image", "label") by default.
+    """
+    tfds = tensorflow_datasets
+    inputs, labels, *_ = splits["train"]
+    kinds = {
+        "image": image or features.Image(shape=inputs.shape[1:]),
+        "label": features.ClassLabel(num_classes=int(labels.max()) + 1),
+        **(others or {}),
+    }
+
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=features.FeaturesDict(kinds),
+                supervised_keys=supervised or ("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(*held) for split, held in splits.items()}
+
+        def _generate_examples(self, inputs, labels, more=()):
+            for row, (pixels, label) in enumerate(zip(inputs, labels, strict=True)):
+                content = pixels if isinstance(pixels, bytes) else encoded(pixels)
+                own = {feature: more[feature][row] for feature in more}
+                yield row, {"image": io.BytesIO(content), "label": int(label), **own}
+
+    Builder.name = name
+    builder = Builder(data_dir=folder, file_format="array_record")
+    builder.download_and_prepare()
+    return Path(builder.data_dir)
+
+
+def _tfds(folder):
+    prepare_tfds(folder, {"train": images(12), "test": images(6, seed=1)})
+    return {"data_name": "small", "data_dir": str(folder)}
+
+
+def _image_folder(folder):
+    shape = (5, 4, 3)
+    write_images(folder / "train", *images(12, shape))
+    write_images(folder / "test", *images(6, shape, seed=1))
+    return {"data_path": str(folder)}
+
+
+MADE = {"idx": _idx, "npz": _npz, "tfds": _tfds, "image_folder": _image_folder}

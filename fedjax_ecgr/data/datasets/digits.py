@@ -9,8 +9,7 @@ import numpy as np
 from fedjax_ecgr.check import number
 from fedjax_ecgr.data.datasets.arrays import arrays
 from fedjax_ecgr.data.federated import Dataset
-
-_SPLIT_SEED = 0
+from fedjax_ecgr.data.held_out import held_out
 
 
 def digits(*, test_fraction: float = 0.2) -> Dataset:
@@ -38,18 +37,7 @@ def digits(*, test_fraction: float = 0.2) -> Dataset:
 
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8, 1).astype(np.uint8)
-    test = _held_out(labels, float(test_fraction))
+    test = held_out(labels, float(test_fraction))
     return arrays(
         images[~test], labels[~test], images[test], labels[test], num_classes=10, name="digits"
     )
-
-
-def _held_out(labels: np.ndarray, fraction: float) -> np.ndarray:
-    """Returns [N] bool: the same fraction of each class, chosen at random with a fixed seed."""
-    rng = np.random.default_rng(_SPLIT_SEED)
-    held_out = np.zeros(labels.shape, bool)
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        size = np.clip(round(fraction * rows.size), 1, rows.size - 1)
-        held_out[rows[:size]] = True
-    return held_out

@@ -1,4 +1,4 @@
-"""The process that a run is in: which it is, whether it lives, and what signals do to it."""
+"""Processes: which this is, whether another lives, and what signals do to it."""
 
 import os
 import platform

@@ -1,0 +1,61 @@
+"""Files and folders that appear as a whole or not at all."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
+    """Writes a file as a whole or not at all: under another name first, then renamed.
+
+    Args:
+      path: the file.
+      content: writes to the open file.
+
+    Raises:
+      OSError: if it cannot be written; it names the file.
+    """
+    temporary = beside(path)
+    try:
+        with temporary.open("xb") as file:
+            content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # which names no file, or the other one
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Gives a hidden folder to be filled, which is then renamed; nothing stays of one that fails.
+
+    Args:
+      path: what the folder will be called; a folder that is there by then is not replaced.
+
+    Raises:
+      OSError: if the name is taken by the time the folder is filled.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = beside(path)
+    hidden.mkdir()
+    try:
+        yield hidden
+        if path.exists():
+            raise FileExistsError(17, "File exists", str(path))
+        hidden.rename(path)  # fails if another was faster
+    except BaseException:
+        shutil.rmtree(hidden)
+        raise
+
+
+def beside(path: Path) -> Path:
+    """Returns a new hidden name in the same folder, from where a rename is atomic."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
