@@ -3,6 +3,7 @@
 from fedjax_ecgr import aggregators as aggregators
 from fedjax_ecgr import algorithms as algorithms
 from fedjax_ecgr import attacks as attacks
+from fedjax_ecgr import augmentations as augmentations
 from fedjax_ecgr import metrics as metrics
 from fedjax_ecgr import models as models
 from fedjax_ecgr import regulators as regulators

@@ -40,6 +40,7 @@ PANELS = {
     "attack": "Attack",
     "sampler": "Sampler",
     "system": "System",
+    "augmentations": "Augmentations",
 }
 
 

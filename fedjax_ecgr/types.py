@@ -13,7 +13,7 @@ PyTree = Any
 Hyperparameters = Mapping[str, Any]
 """The numbers of one part, by name: array leaves of the compiled program."""
 Loss = Callable[[Array, Array], Array]
-"""`(outputs [B, classes], labels [B]) -> [B]`."""
+"""`(outputs [B, ..., classes], labels [B, ...]) -> [B, ...]`; labels are never below 0."""
 PYTHON_ONLY = "Python only"
 """`Annotated[..., PYTHON_ONLY]`: an option that no file and no command line can hold."""
 DType = Annotated[Any, PYTHON_ONLY]

@@ -114,7 +114,7 @@ MISTAKES = {
     "a loss by name": (lambda: simulation(loss="ce"), "loss: 'ce' is not allowed, it must be a fu"),
     "a loss that is a mean": (
         lambda: simulation(loss=lambda outputs, labels: outputs.mean()),
-        "loss: shape () for 2 examples is not allowed, it must be (2,), one number an example",
+        "loss: shape () for 2 examples is not allowed, it must be (2,), one number a label",
     ),
     "a loss of the outputs alone": (
         lambda: simulation(loss=lambda outputs: outputs[:, 0]),

@@ -80,7 +80,7 @@ def apfl(
             mixed = _mixture(share, params["own"], jax.lax.stop_gradient(params["shared"]))
             own_loss, own_seen = batch.loss(mixed, batch_stats["own"])
             carried = {"shared": seen.batch_stats, "own": own_seen.batch_stats}
-            return loss + own_loss, Seen(carried, seen.loss)
+            return loss + own_loss, seen._replace(batch_stats=carried)
 
         trained = client.train(
             {"shared": local.params, "own": own.params},

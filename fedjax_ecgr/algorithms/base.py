@@ -57,10 +57,12 @@ class Seen(NamedTuple):
     Attributes:
       batch_stats: the model's statistics after the batch.
       loss: the sum of the batch's losses, for the report.
+      targets: of how many labels, int32: one an example but for sequences.
     """
 
     batch_stats: PyTree
     loss: Array
+    targets: Array
 
 
 class BatchLoss(Protocol):
@@ -74,12 +76,13 @@ class BatchLoss(Protocol):
         per_example: Loss | None = None,
         mask: Array | None = None,
     ) -> tuple[Array, Seen]:
-        """Returns the mean loss over the batch's examples, and `Seen`; differentiable twice.
+        """Returns the mean loss over the batch's labels, and `Seen`; differentiable twice.
 
         Args:
           params: the model's parameters.
           batch_stats: its statistics.
-          per_example: `(outputs [B, classes], labels [B]) -> [B]` in place of the run's loss.
+          per_example: `(outputs [B, ..., classes], labels [B, ...]) -> [B, ...]` in place of the
+            run's loss.
           mask: [B] bool in place of `Batch.mask`, for a part of the batch.
         """
         ...
@@ -90,8 +93,9 @@ class Batch(NamedTuple):
 
     Attributes:
       inputs: [B, ...], normalised.
-      labels: [B] int32.
+      labels: [B, ...] int32; 0 in the place of padding.
       mask: [B] bool, false at rows that only fill the batch up.
+      targets: how many labels count, int32: all of the rows that are not masked but padding.
       loss: see `BatchLoss`.
       features: `(params, batch_stats) -> [B, F]`, what the model's last layer is given.
     """
@@ -99,6 +103,7 @@ class Batch(NamedTuple):
     inputs: Array
     labels: Array
     mask: Array
+    targets: Array
     loss: BatchLoss
     features: Callable[[PyTree, PyTree], Array]
 
@@ -115,7 +120,7 @@ class Trained(NamedTuple):
       update: what the regulator made of Σ d; like the parameters, in their units.
       num_steps: τ, in the parameters' dtype; at least 1.
       batch_stats: the statistics after the last step.
-      loss: mean training loss over the examples of all local steps, each before its step.
+      loss: mean training loss over the labels of all local steps, each before its step.
       drift: ‖w_t − w_τ‖₂.
       info: the regulator's own; None where nothing was regulated.
     """
@@ -174,9 +179,9 @@ class Client(NamedTuple):
       num_classes: how many labels there are.
       head: see `First`.
       train: local training, see `Train`.
-      loss: `params -> scalar`, mean loss over all its examples, the model as it is evaluated.
+      loss: `params -> scalar`, mean loss over all its labels, the model as it is evaluated.
       gradient: `params -> like params`, the gradient of that.
-      label_counts: `() -> [num_classes]`, its examples of each label, in the parameters' dtype.
+      label_counts: `() -> [num_classes]`, how many of each label it has, in the parameters' dtype.
     """
 
     number: Array

@@ -53,10 +53,11 @@ def _client(client: Client, local: Local) -> Outcome:
     margins = local.hyperparameters["tau"] * jnp.maximum(counts, 1) ** -0.25
 
     def calibrated(outputs: Array, labels: Array) -> Array:
-        lowered = jnp.where(counts > 0, outputs - margins[None], -jnp.inf)
+        lowered = outputs - jnp.broadcast_to(margins, outputs.shape)
+        held = jnp.where(jnp.broadcast_to(counts, outputs.shape) > 0, lowered, -jnp.inf)
         # a row that only fills a batch up may have a label of nobody's: it is masked
-        rows = jnp.arange(labels.shape[0], dtype=labels.dtype)
-        return jax.nn.logsumexp(lowered, axis=1) - (outputs - margins[None])[rows, labels]
+        own = jnp.take_along_axis(lowered, labels[..., None], axis=-1)[..., 0]
+        return jax.nn.logsumexp(held, axis=-1) - own
 
     def objective(params: PyTree, batch_stats: PyTree, batch: Batch) -> tuple[Array, Seen]:
         return batch.loss(params, batch_stats, per_example=calibrated)

@@ -13,8 +13,8 @@ evaluated without scales.
 
 from typing import Unpack
 
-import jax
 import jax.numpy as jnp
+import optax
 
 from fedjax_ecgr import check
 from fedjax_ecgr.algorithms.base import (
@@ -54,9 +54,8 @@ def _client(client: Client, local: Local) -> Outcome:
     scales = jnp.where(client.label_counts() > 0, 1, local.hyperparameters["alpha"])
 
     def restricted(outputs: Array, labels: Array) -> Array:
-        scaled = outputs * scales[None]
-        rows = jnp.arange(labels.shape[0], dtype=labels.dtype)
-        return jax.nn.logsumexp(scaled, axis=1) - scaled[rows, labels]
+        scaled = outputs * jnp.broadcast_to(scales, outputs.shape)
+        return optax.softmax_cross_entropy_with_integer_labels(scaled, labels)
 
     def objective(params: PyTree, batch_stats: PyTree, batch: Batch) -> tuple[Array, Seen]:
         return batch.loss(params, batch_stats, per_example=restricted)

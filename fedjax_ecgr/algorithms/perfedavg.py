@@ -76,10 +76,9 @@ def perfedavg(
             if variant == "fo":
                 gradient = jax.lax.stop_gradient(gradient)
             own = _step(rate, params, gradient)
-            count = batch.mask.sum().astype(loss.dtype)
-            return batch.loss(own, batch_stats, mask=second)[0], Seen(
-                seen.batch_stats, loss * count
-            )
+            total = loss * batch.targets.astype(loss.dtype)
+            outer, _ = batch.loss(own, batch_stats, mask=second)
+            return outer, Seen(seen.batch_stats, total, batch.targets)
 
         trained = client.train(objective=objective)
         return Outcome(Upload(trained.update), local.state, trained)

@@ -83,7 +83,7 @@ def pfedme(
             theta, seen = jax.lax.scan(descend, carried["own"], None, length=inner_steps)
             seen = jax.tree.map(lambda x: x[-1], seen)
             after = {"model": seen.batch_stats, "own": theta}
-            return proximal_term(lam, params, theta), Seen(after, seen.loss)
+            return proximal_term(lam, params, theta), seen._replace(batch_stats=after)
 
         begin = {"model": client.batch_stats, "own": local.params}
         trained = client.train(batch_stats=begin, objective=objective)

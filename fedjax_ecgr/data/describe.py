@@ -38,15 +38,14 @@ def skew(clients: FederatedDataset, num_classes: int) -> Skew:
     >>> skew(from_assignment(examples, [[0, 1], [2, 3]]), num_classes=2)
     Skew(sizes=(2, 2, 2), empty=0, entropy=0.0, distance=0.5)
     """
-    counts = label_counts(clients, num_classes)
-    held = counts[counts.sum(axis=1) > 0]
-    sizes = held.sum(axis=1)
-    shares = held / sizes[:, np.newaxis]
+    counts, sizes = label_counts(clients, num_classes), np.asarray(clients.sizes)
+    held, sizes = counts[counts.sum(axis=1) > 0], sizes[sizes > 0]
+    shares = held / held.sum(axis=1, keepdims=True)
     logarithms = np.log2(shares, where=shares > 0, out=np.zeros_like(shares))
     overall = held.sum(axis=0) / held.sum()
     return Skew(
         (int(sizes.min()), int(np.median(sizes)), int(sizes.max())),
-        len(counts) - len(held),
+        len(counts) - len(sizes),
         abs(float(-(shares * logarithms).sum(axis=1).mean())),
         float(np.abs(shares - overall).sum(axis=1).mean() / 2),
     )
@@ -56,14 +55,15 @@ def facts(dataset: Dataset) -> dict[str, str]:
     """Returns what a data set is, in words, by heading."""
     train, test = dataset.train, dataset.test
     shape = " × ".join(map(str, dataset.spec.input_shape))
-    counts = np.bincount(train.labels, minlength=dataset.spec.num_classes)
+    labels = np.asarray(train.labels)
+    counts = np.bincount(labels[labels >= 0], minlength=dataset.spec.num_classes)
     owners = train.owners
     return {
         "name": dataset.name,
         "training examples": f"{len(train.labels):,}",
         "test examples": f"{len(test.labels):,}",
         "an example": f"{shape}, {train.inputs.dtype}",
-        "classes": f"{dataset.spec.num_classes}, of {counts.min():,} to {counts.max():,} examples",
+        "classes": f"{dataset.spec.num_classes}, of {counts.min():,} to {counts.max():,} labels",
         "mean": _numbers(train.mean),
         "standard deviation": _numbers(train.std),
         "owners": "none" if owners is None else f"{len(np.unique(np.asarray(owners))):,}",
@@ -99,7 +99,7 @@ def portrait(clients: FederatedDataset, num_classes: int, title: str) -> "Figure
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     drawn = axes.imshow(counts.T, origin="lower", aspect="auto", cmap="Blues", vmin=0)
-    figure.colorbar(drawn, label="examples")
+    figure.colorbar(drawn, label="labels")
     axes.set_xlabel("client")
     axes.set_ylabel("class")
     axes.set_title(title, fontsize="medium")

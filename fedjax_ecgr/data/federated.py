@@ -10,25 +10,34 @@ from numpy.typing import ArrayLike
 from fedjax_ecgr.check import InputError, count, part
 from fedjax_ecgr.types import AnyArray
 
+PADDING = -1
+"""The label of a position that does not count."""
+
 
 class Spec(NamedTuple):
     """What a model must know of the data; plain Python values, so static everywhere.
 
     Attributes:
-      input_shape: shape of one example: (features,) or (height, width, channels).
+      input_shape: shape of one example: (features,), (height, width, channels) or, of tokens,
+        (length,).
       num_classes: number of labels; labels are 0 .. num_classes - 1.
+      vocabulary: number of tokens, for inputs that are tokens 0 .. vocabulary - 1; else None.
+      target_shape: shape of one example's labels: () for one, (length,) for one a position.
     """
 
     input_shape: tuple[int, ...]
     num_classes: int
+    vocabulary: int | None = None
+    target_shape: tuple[int, ...] = ()
 
 
 class Examples(NamedTuple):
     """N labelled examples as stored; they are normalised inside the compiled step.
 
     Attributes:
-      inputs: [N, *input_shape], uint8 or floating.
-      labels: [N] int32.
+      inputs: [N, *input_shape], uint8 or floating; or int32 tokens, which nothing normalises.
+      labels: [N, *target_shape] int32. Where an example has several, those below 0 are padding,
+        which no loss and no accuracy counts.
       mean: subtracted from the inputs: scalar or per channel, floating.
       std: the inputs are divided by it: scalar or per channel, floating.
       owners: [N] int32, the client each example comes from where the source knows it, else None.
@@ -173,7 +182,7 @@ def held_examples(federated: FederatedDataset) -> Examples:
 
 
 def label_counts(federated: FederatedDataset, num_classes: int) -> np.ndarray:
-    """Returns [clients, num_classes] int64: how many examples of each class each client holds.
+    """Returns [clients, num_classes] int64: how many labels of each class each client holds.
 
     >>> examples = Examples(np.zeros((4, 2)), np.array([0, 1, 0, 1]), mean=0.0, std=1.0)
     >>> label_counts(from_assignment(examples, [[3], [2, 0]]), num_classes=2)
@@ -182,12 +191,11 @@ def label_counts(federated: FederatedDataset, num_classes: int) -> np.ndarray:
     """
     indices, sizes = np.asarray(federated.indices), np.asarray(federated.sizes)
     labels = np.asarray(federated.examples.labels)
-    check_whole("labels", labels, labels.shape, high=num_classes - 1)
-    held = np.arange(indices.shape[1]) < sizes[:, np.newaxis]
-    clients = np.repeat(np.arange(len(sizes)), sizes)
+    _check_labels("labels", labels, num_classes)
+    held = labels[indices[np.arange(indices.shape[1]) < sizes[:, np.newaxis]]].astype(np.int64)
+    clients = np.repeat(np.arange(len(sizes)), sizes).reshape(-1, *(1,) * (held.ndim - 1))
     cells = np.bincount(
-        clients * num_classes + labels[indices[held]].astype(np.int64),
-        minlength=len(sizes) * num_classes,
+        (clients * num_classes + held)[held >= 0], minlength=len(sizes) * num_classes
     )
     return cells.reshape(len(sizes), num_classes)
 
@@ -238,11 +246,15 @@ def check_examples(examples: Examples, num_classes: int | None = None, *, prefix
     """
     inputs = np.asarray(examples.inputs)
     _check_inputs(f"{prefix}inputs", inputs)
-    shape = (len(inputs),)
-    highest = None if num_classes is None else num_classes - 1
-    check_whole(f"{prefix}labels", np.asarray(examples.labels), shape, high=highest)
+    labels = np.asarray(examples.labels)
+    if labels.shape[:1] != (len(inputs),):
+        raise InputError(
+            f"{prefix}labels: shape {labels.shape} is not allowed, it must be ({len(inputs)},) or "
+            f"({len(inputs)}, *target_shape)"
+        )
+    _check_labels(f"{prefix}labels", labels, num_classes)
     if examples.owners is not None:
-        check_whole(f"{prefix}owners", np.asarray(examples.owners), shape)
+        check_whole(f"{prefix}owners", np.asarray(examples.owners), (len(inputs),))
     check_scale(examples.mean, examples.std, channels=inputs.shape[-1])
 
 
@@ -273,23 +285,51 @@ def _check_inputs(field: str, inputs: np.ndarray) -> None:
         )
     if inputs.dtype == np.uint8:
         return
+    if inputs.dtype == np.int32:
+        check_each(field, inputs, inputs >= 0, "a token, at least 0")
+        return
     if not jax.dtypes.issubdtype(inputs.dtype, np.floating):  # NumPy's own misses bfloat16
-        raise InputError(f"{field}: {inputs.dtype} is not allowed, it must be uint8 or floating")
+        raise InputError(
+            f"{field}: {inputs.dtype} is not allowed, it must be uint8, floating or, for tokens, "
+            "int32"
+        )
     check_each(field, inputs, np.isfinite(inputs), "finite")
 
 
+def one_label_each(examples: Examples) -> np.ndarray:
+    """Returns [N] labels; raises `InputError` where an example has several."""
+    labels = np.asarray(examples.labels)
+    if labels.ndim != 1:
+        raise InputError(
+            f"labels: shape {labels.shape} is not allowed for a division by label, it must be "
+            f"({len(labels)},), one an example (iid, quantity and natural need none)"
+        )
+    return labels
+
+
+def _check_labels(field: str, labels: np.ndarray, num_classes: int | None) -> None:
+    low = 0 if labels.ndim == 1 else PADDING
+    high = None if num_classes is None else num_classes - 1
+    check_whole(field, labels, labels.shape, low=low, high=high)
+
+
 def check_whole(
-    field: str, values: np.ndarray, shape: tuple[int, ...], *, high: int | None = None
+    field: str,
+    values: np.ndarray,
+    shape: tuple[int, ...],
+    *,
+    low: int = 0,
+    high: int | None = None,
 ) -> None:
-    """Raises `InputError` unless `values` have `shape` and are integers from 0 to `high`."""
+    """Raises `InputError` unless `values` have `shape` and are integers from `low` to `high`."""
     if values.shape != shape:
         raise InputError(f"{field}: shape {values.shape} is not allowed, it must be {shape}")
     if not np.issubdtype(values.dtype, np.integer):
         raise InputError(f"{field}: {values.dtype} is not allowed, it must be whole numbers")
     if high is None:
-        check_each(field, values, values >= 0, "at least 0")
+        check_each(field, values, values >= low, f"at least {low}")
     else:
-        check_each(field, values, (values >= 0) & (values <= high), f"from 0 to {high}")
+        check_each(field, values, (values >= low) & (values <= high), f"from {low} to {high}")
 
 
 def check_each(field: str, values: np.ndarray, allowed: np.ndarray, what: str) -> None:

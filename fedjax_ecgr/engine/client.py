@@ -20,10 +20,12 @@ from fedjax_ecgr.engine.local_steps import (
     Plan,
     Shard,
     Work,
+    counted,
     falsifier,
     mean_over_all,
     train,
     where,
+    without_padding,
 )
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import Given
@@ -195,6 +197,7 @@ def at_client(
         longest,
         client_key(first, slot, key_impl),
         falsifier(work.attack, slot.malicious, work.num_classes, numbers),
+        first.numbers.get("augmentations", {}),
     )
 
     def run(
@@ -259,8 +262,9 @@ def _whole(params: PyTree) -> PyTree:
 
 def _label_counts(shard: Shard, num_classes: int, dtype: Any) -> Array:
     held = jnp.arange(shard.row.shape[0], dtype=jnp.int32) < shard.extent.size
-    labels = shard.falsify(shard.examples.labels[shard.row])
-    return jnp.zeros(num_classes, dtype).at[labels].add(held.astype(dtype))
+    stored = shard.examples.labels[shard.row]
+    labels = shard.falsify(without_padding(stored))
+    return jnp.zeros(num_classes, dtype).at[labels].add(counted(stored, held).astype(dtype))
 
 
 def _learn(work: Work, memories: Memories, given: Given, outcome: Outcome) -> PyTree:

@@ -18,10 +18,16 @@ import numpy as np
 
 from fedjax_ecgr import metrics
 from fedjax_ecgr.algorithms import counting_dtype
-from fedjax_ecgr.data.federated import Examples, FederatedDataset, label_counts
+from fedjax_ecgr.data.federated import PADDING, Examples, FederatedDataset, label_counts
 from fedjax_ecgr.engine import streams
 from fedjax_ecgr.engine.client import Slot, at_client
-from fedjax_ecgr.engine.local_steps import Extent, batches, normalise
+from fedjax_ecgr.engine.local_steps import (
+    Extent,
+    batches,
+    counted,
+    normalise,
+    without_padding,
+)
 from fedjax_ecgr.engine.placement import map_reduce
 from fedjax_ecgr.engine.setting import Setting
 from fedjax_ecgr.engine.state import State, starting_point
@@ -34,8 +40,8 @@ class EvaluationSet(NamedTuple):
 
     Attributes:
       examples: the test examples.
-      groups: [test examples] int32, the owner or the label of each.
-      counts: [groups] how many test examples each group has.
+      groups: like the test examples' labels, int32: the owner or the label of each.
+      counts: [groups] how many labels each group has, padding apart.
       shares: [K, groups], row i the share of each group in client i's accuracy; each row sums to
         1. None where each group is one client.
     """
@@ -64,8 +70,8 @@ class Evaluation(NamedTuple):
     """How good a model is.
 
     Attributes:
-      loss: mean loss of the global model over the test examples.
-      accuracy: share of test examples whose largest output, of the global model, is at the label.
+      loss: mean loss of the global model over the test examples' labels.
+      accuracy: share of labels at which the largest output of the global model is.
       clients: mean, standard deviation and worst 10 % of the clients' accuracies.
     """
 
@@ -76,14 +82,17 @@ class Evaluation(NamedTuple):
 
 def evaluation_set(test: Examples, data: FederatedDataset, num_classes: int) -> EvaluationSet:
     """Returns `test` with what it says of each client of `data`; host-side."""
-    if test.owners is not None:
-        _, groups = np.unique(np.asarray(test.owners), return_inverse=True)
-        return EvaluationSet(test, groups.astype(np.int32), np.bincount(groups), None)
     labels = np.asarray(test.labels, np.int32)
-    counts = np.bincount(labels, minlength=num_classes)
+    if test.owners is not None:
+        _, owners = np.unique(np.asarray(test.owners), return_inverse=True)
+        owners = owners.reshape(-1, *(1,) * (labels.ndim - 1))
+        groups = np.broadcast_to(owners, labels.shape).astype(np.int32)
+        return EvaluationSet(test, groups, np.bincount(groups[labels > PADDING]), None)
+    counts = np.bincount(labels[labels > PADDING], minlength=num_classes)
     held = label_counts(data, num_classes) * (counts > 0)
     held = held[held.sum(axis=1) > 0]
-    return EvaluationSet(test, labels, counts, held / held.sum(axis=1, keepdims=True))
+    shares = held / held.sum(axis=1, keepdims=True)
+    return EvaluationSet(test, np.maximum(labels, 0), counts, shares)
 
 
 def judge(
@@ -123,7 +132,7 @@ def evaluate(
 
     Args:
       model: the model.
-      loss: `(outputs, labels) -> [B]`.
+      loss: `(outputs [B, ..., classes], labels [B, ...]) -> [B, ...]`.
       batch_size: examples at once; only a matter of speed and memory.
       test: the test examples.
       params: the model's parameters.
@@ -142,13 +151,13 @@ def evaluate(
     _, (losses, hits) = jax.lax.scan(one_batch, None, rows)
     # counted in 32 bits at least, whatever the parameters are
     counting = counting_dtype(jnp.result_type(*jax.tree.leaves(params)))
-    losses = losses.reshape(-1)[:total].astype(counting)
-    hits = hits.reshape(-1)[:total].astype(counting)
-
+    losses, hits = (x.reshape(-1, *x.shape[2:])[:total].astype(counting) for x in (losses, hits))
     counts = jnp.asarray(test.counts, counting)
     grouped = jnp.zeros_like(counts).at[test.groups].add(hits) / jnp.maximum(counts, 1)
     accuracies = grouped if test.shares is None else _times(test.shares, grouped)
-    return Evaluation(losses.mean(), hits.mean(), metrics.client_accuracy(accuracies))
+    return Evaluation(
+        losses.sum() / counts.sum(), hits.sum() / counts.sum(), metrics.client_accuracy(accuracies)
+    )
 
 
 def evaluate_clients(
@@ -222,16 +231,18 @@ def _accuracy(
     counting = counting_dtype(jnp.result_type(*jax.tree.leaves(params)))
     row, size = test.indices[client], test.sizes[client]
 
-    def add(number: Array, hits: Array) -> Array:
+    def add(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         places = number * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
         mask = places < size
         rows = row[jnp.minimum(places, jnp.maximum(size - 1, 0))]
         work = setting.work
         _, hit = _judged(work.model, work.loss, test.examples, rows, mask, params, batch_stats)
-        return hits + jnp.sum(hit & mask, dtype=counting)
+        count = counted(test.examples.labels[rows], mask)
+        return sums[0] + hit.sum(dtype=counting), sums[1] + count.sum(dtype=counting)
 
-    hits = jax.lax.fori_loop(0, batches(length, batch_size), add, jnp.zeros((), counting))
-    return hits / jnp.maximum(size, 1).astype(counting)
+    zero = jnp.zeros((), counting)
+    hits, count = jax.lax.fori_loop(0, batches(length, batch_size), add, (zero, zero))
+    return hits / jnp.maximum(count, 1)
 
 
 def _judged(
@@ -243,14 +254,16 @@ def _judged(
     params: PyTree,
     batch_stats: PyTree,
 ) -> tuple[Array, Array]:
-    """Returns each example's loss, and whether its largest output is at the label: [B] each."""
+    """Returns each label's loss, and whether its largest output is there; 0 where it counts not."""
     dtype = jnp.result_type(*jax.tree.leaves(params))
     inputs = normalise(examples, examples.inputs[rows], dtype)
     outputs, _ = model.apply(
         params, batch_stats, inputs, mask=mask, train=False, key=jax.random.key(0)
     )
     labels = examples.labels[rows]
-    return loss(outputs, labels), jnp.argmax(outputs, axis=-1).astype(labels.dtype) == labels
+    count, labels = counted(labels, mask), without_padding(labels)
+    hits = jnp.argmax(outputs, axis=-1).astype(labels.dtype) == labels
+    return jnp.where(count, loss(outputs, labels), 0), hits & count
 
 
 def _times(matrix: AnyArray, vector: Array) -> Array:

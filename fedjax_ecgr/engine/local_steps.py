@@ -4,7 +4,7 @@ A client takes τ = local epochs × ceil(n / batch size) steps, or fewer where i
 manage them; the last batch of an epoch may be partial and is averaged over its own examples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,8 +14,9 @@ import optax
 
 from fedjax_ecgr.algorithms import Algorithm, Batch, Seen, Trained
 from fedjax_ecgr.attacks.base import Attack
+from fedjax_ecgr.augmentations import Augmentation
 from fedjax_ecgr.check import InputError
-from fedjax_ecgr.data.federated import Examples
+from fedjax_ecgr.data.federated import PADDING, Examples
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import Given, Regulator
 from fedjax_ecgr.regulators.base import Update
@@ -24,7 +25,7 @@ from fedjax_ecgr.types import Array, Hyperparameters, Loss, PyTree
 Size = TypeVar("Size", int, Array)
 
 # the streams of randomness of one training, folded into its key
-_ORDER, _MODEL = 0, 1
+_ORDER, _MODEL, _AUGMENT = 0, 1, 2
 
 # rows of examples are sorted in halves, quarters … but never in parts shorter than about this
 _SHORT = 128
@@ -36,12 +37,13 @@ class Work(NamedTuple):
     Attributes:
       model: the model trained.
       algorithm: the federated algorithm, with its regulator and transforms.
-      loss: `(outputs [B, classes], labels [B]) -> [B]`.
+      loss: `(outputs [B, ..., classes], labels [B, ...]) -> [B, ...]`.
       num_classes: width of the outputs.
       batch_size: examples a step.
       local_epochs: passes over the client's examples.
       shuffle: whether each pass has its own random order; else examples come as stored.
       attack: what malicious clients do; None where nobody is.
+      augmentations: what changes the images of a training batch, in this order.
     """
 
     model: Model
@@ -52,6 +54,7 @@ class Work(NamedTuple):
     local_epochs: int
     shuffle: bool
     attack: Attack | None = None
+    augmentations: tuple[Augmentation, ...] = ()
 
     def num_steps(self, size: Array) -> Array:
         """Returns τ of a client with `size` examples; 0 for a client without any."""
@@ -80,7 +83,8 @@ class Shard(NamedTuple):
       longest: the largest of the clients that run at once, each for as long as that; what is beyond
         its own extent changes nothing. None for a client that runs alone.
       key: the randomness of this client in this round.
-      falsify: `labels [B] -> labels`, for a malicious client's.
+      falsify: `labels -> labels`, none below 0, for a malicious client's.
+      augmentations: the numbers of each of the augmentations, by name.
     """
 
     examples: Examples
@@ -89,6 +93,7 @@ class Shard(NamedTuple):
     longest: Extent | None
     key: Array
     falsify: Callable[[Array], Array] = lambda labels: labels
+    augmentations: Mapping[str, Hyperparameters] = {}  # never written to
 
 
 class Plan(NamedTuple):
@@ -125,14 +130,24 @@ class _Carry(NamedTuple):
     optimizer: PyTree
     regulator: PyTree
     loss: Array
+    targets: Array
 
 
 def normalise(examples: Examples, inputs: Array, dtype: jnp.dtype) -> Array:
-    """Returns stored inputs as the model gets them: (x − mean) / std, in `dtype`."""
+    """Returns stored inputs as the model gets them: (x − mean) / std, in `dtype`; or tokens."""
+    if inputs.dtype == jnp.int32:
+        return inputs
     shape = (1,) * (inputs.ndim - jnp.ndim(examples.mean))
     mean = jnp.reshape(jnp.asarray(examples.mean, dtype), (*shape, *jnp.shape(examples.mean)))
     std = jnp.reshape(jnp.asarray(examples.std, dtype), (*shape, *jnp.shape(examples.std)))
     return (inputs.astype(dtype) - mean) / std
+
+
+def counted(labels: Array, mask: Array) -> Array:
+    """Returns which labels [B, ...] count: none of a masked row, and none that is padding."""
+    if labels.ndim == 1:
+        return mask
+    return mask.reshape(-1, *(1,) * (labels.ndim - 1)) & (labels > PADDING)
 
 
 def batches(size: Size, batch_size: int) -> Size:
@@ -190,6 +205,7 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
             optimizer,
             regulator,
             carry.loss + seen.loss,
+            carry.targets + seen.targets,
         )
 
     def steps(observe: Update | None, regulator: PyTree) -> _Carry:
@@ -199,6 +215,7 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
             plan.optimizer.init(plan.params),
             regulator,
             jnp.zeros((), dtype),
+            jnp.zeros((), jnp.int32),
         )
         return jax.lax.fori_loop(0, length, partial(step, observe), first)
 
@@ -209,15 +226,12 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
     total = jax.tree.map(jnp.subtract, watched, plan.watched(end.params))
     update, info = finalize(end.regulator, total)
     update = where(num_steps > 0, update, total)  # no step: zero, where a direction may be 0 / 0
-    # whole epochs, and the batches of one that was broken off
-    part = jnp.minimum(num_steps % per_epoch * work.batch_size, shard.extent.size)
-    seen_examples = jnp.maximum(num_steps // per_epoch * shard.extent.size + part, 1)
     return Trained(
         params=end.params,
         update=update,
         num_steps=jnp.maximum(num_steps, 1).astype(dtype),
         batch_stats=end.batch_stats,
-        loss=end.loss / seen_examples.astype(dtype),
+        loss=end.loss / jnp.maximum(end.targets, 1).astype(dtype),
         drift=optax.tree.norm(total),
         info=info,
     )
@@ -281,29 +295,29 @@ def mean_over_all(
     function: Callable[[Batch], PyTree],
     dtype: Any,
 ) -> PyTree:
-    """Returns (1/n) Σ over all batches of a client, `function(batch)` a sum over its examples."""
+    """Returns (1/n) Σ over all batches of a client, `function(batch)` a sum over its n labels."""
     size = shard.extent.size
     longest = size if shard.longest is None else shard.longest.size
     width = batches(shard.row.shape[0], work.batch_size) * work.batch_size
     filled = shard.row[jnp.arange(width, dtype=jnp.int32) % jnp.maximum(size, 1)]
 
-    def at(index: Array) -> PyTree:
+    def at(index: Array) -> tuple[Array, PyTree]:
         first = index * work.batch_size
         rows = jax.lax.dynamic_slice(filled, (first,), (work.batch_size,))
         mask = first + jnp.arange(work.batch_size, dtype=jnp.int32) < size
-        return function(make_batch(work, shard, rows, mask, dtype, shard.key, train=False))
+        batch = make_batch(work, shard, rows, mask, dtype, shard.key, train=False)
+        return batch.targets, function(batch)
 
     zero = jax.tree.map(
         lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(at, jax.ShapeDtypeStruct((), "int32"))
     )
-    total = jax.lax.fori_loop(
+    count, total = jax.lax.fori_loop(
         0,
         batches(longest, work.batch_size),
         lambda index, total: jax.tree.map(jnp.add, total, at(index)),
         zero,
     )
-    count = jnp.maximum(size, 1).astype(dtype)
-    return jax.tree.map(lambda x: x / count, total)
+    return jax.tree.map(lambda x: x / jnp.maximum(count, 1).astype(dtype), total)
 
 
 def make_batch(
@@ -311,8 +325,12 @@ def make_batch(
 ) -> Batch:
     """Returns the examples of `rows` as a `Batch`; the model trains or is evaluated on them."""
     examples = shard.examples
-    inputs = normalise(examples, examples.inputs[rows], dtype)
-    labels = shard.falsify(examples.labels[rows])
+    inputs = examples.inputs[rows]
+    if train:
+        inputs = _augmented(work, shard, inputs, jax.random.fold_in(key, _AUGMENT))
+    inputs = normalise(examples, inputs, dtype)
+    stored = examples.labels[rows]
+    labels = shard.falsify(without_padding(stored))
 
     def loss(
         params: PyTree,
@@ -326,8 +344,10 @@ def make_batch(
             params, batch_stats, inputs, mask=mask, train=train, key=key
         )
         losses = (per_example or work.loss)(outputs, labels).astype(dtype)
-        total = jnp.where(mask, losses, 0).sum()
-        return total / jnp.maximum(mask.sum(), 1).astype(dtype), Seen(batch_stats, total)
+        count = counted(stored, mask)
+        total, targets = jnp.where(count, losses, 0).sum(), count.sum(dtype=jnp.int32)
+        mean = total / jnp.maximum(targets, 1).astype(dtype)
+        return mean, Seen(batch_stats, total, targets)
 
     def features(params: PyTree, batch_stats: PyTree) -> Array:
         if work.model.features is None:  # found when shapes are asked for, before any compilation
@@ -337,7 +357,20 @@ def make_batch(
             )
         return work.model.features(params, batch_stats, inputs, mask=mask, train=train, key=key)
 
-    return Batch(inputs, labels, mask, loss, features)
+    targets = counted(stored, mask).sum(dtype=jnp.int32)
+    return Batch(inputs, labels, mask, targets, loss, features)
+
+
+def _augmented(work: Work, shard: Shard, images: Array, key: Array) -> Array:
+    for number, augmentation in enumerate(work.augmentations):
+        own = jax.random.fold_in(key, number)
+        images = augmentation.apply(own, images, shard.augmentations[augmentation.name])
+    return images
+
+
+def without_padding(labels: Array) -> Array:
+    """Returns labels that every loss can take: one an example as they are, else none below 0."""
+    return labels if labels.ndim == 1 else jnp.maximum(labels, 0)
 
 
 def _order(work: Work, shard: Shard, epochs: int, key: Array) -> Array:

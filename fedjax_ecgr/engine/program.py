@@ -1,6 +1,6 @@
 """A simulation as pure functions over its state, to be run here or composed by the user."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from fedjax_ecgr import check, metrics
 from fedjax_ecgr.algorithms import Algorithm, First, Outcome
 from fedjax_ecgr.attacks.base import Attack
+from fedjax_ecgr.augmentations import Augmentation
 from fedjax_ecgr.data.federated import (
     Examples,
     FederatedDataset,
@@ -27,7 +28,7 @@ from fedjax_ecgr.engine.block import compiled_block
 from fedjax_ecgr.engine.client import Memories, Slot, at_client, head_of
 from fedjax_ecgr.engine.cohort import check_system
 from fedjax_ecgr.engine.evaluation import Evaluation, Tests, evaluation_set, judge
-from fedjax_ecgr.engine.local_steps import Extent, Work
+from fedjax_ecgr.engine.local_steps import Extent, Work, normalise
 from fedjax_ecgr.engine.memory import Memory
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.placement import placement as choose_placement
@@ -57,8 +58,8 @@ class Simulation(NamedTuple):
       evaluate: `(state, key=None, hyperparameters=None) -> Evaluation`, or None without test
         examples; key and numbers matter only to personal models that are trained for it.
       hyperparameters: `{"algorithm": …, "regulator": …}`, the numbers `round` and `block` take;
-        also those of `transforms` (by name), `aggregator`, `attack` (and `malicious_share`),
-        `sampler` and `system`, where there are such.
+        also those of `transforms` and `augmentations` (by name), `aggregator`, `attack` (and
+        `malicious_share`), `sampler` and `system`, where there are such.
       placement: the layout that was picked.
       memory: `() -> Memory`, the prediction of what is in use on each device; its first call
         compiles one round (scan) or two, unless a budget was given. `memory().peak(chunk_size)` is
@@ -90,6 +91,7 @@ def simulation(
     system: System | None = None,
     attack: Attack | None = None,
     malicious_share: float = 0.0,
+    augmentations: Sequence[Augmentation] = (),
     cohort_size: int | None = None,
     batch_size: int = 32,
     local_epochs: int = 1,
@@ -114,11 +116,13 @@ def simulation(
       system: what clients' devices manage in a round, and in what time; everything by default.
       attack: what malicious clients do; nothing by default.
       malicious_share: share of all clients that is malicious, in [0, 1).
+      augmentations: what changes images at random while clients train, in this order.
       cohort_size: clients a round, without replacement; all by default.
       batch_size: examples a local step.
       local_epochs: passes over its examples that a client makes in a round.
       shuffle: whether each pass has its own random order.
-      loss: `(outputs [B, classes], labels [B]) -> [B]`.
+      loss: `(outputs [B, ..., classes], labels [B, ...]) -> [B, ...]`; labels are [B] or, for
+        sequences, [B, length], where padding has label 0 and does not count.
       placement: `auto`, `scan`, `vmap` or `devices`; see `fedjax_ecgr.engine.placement.placement`.
       chunk_size: clients at once on one device.
       num_devices: devices that `devices` uses; all by default.
@@ -169,6 +173,7 @@ def simulation(
         local_epochs,
         shuffle,
         attack,
+        _checked_augmentations(augmentations, data.examples),
     )
     setting = Setting(work, cohort_size, layout, sampler, system, malicious_share)
     numbers = numbers_of(setting)
@@ -234,8 +239,29 @@ def _check_types(
     if not callable(loss):
         raise check.InputError(
             f"loss: {check.shown(loss)} is not allowed, it must be a function "
-            "(outputs [B, classes], labels [B]) -> [B]"
+            "(outputs [B, ..., classes], labels [B, ...]) -> [B, ...]"
         )
+
+
+def _checked_augmentations(
+    given: Sequence[Augmentation], examples: Examples
+) -> tuple[Augmentation, ...]:
+    """Returns them as a tuple; raises `InputError` unless they can change these examples."""
+    wanted = "a list of Augmentations, such as [augmentations.flip()]"
+    check.part("augmentations", given, Sequence, wanted)
+    for augmentation in given:
+        check.part("augmentations", augmentation, Augmentation, wanted)
+    names = [augmentation.name for augmentation in given]
+    for name in names:
+        if names.count(name) > 1:
+            raise check.InputError(f"augmentations: {name!r} is there twice")
+    if names and examples.inputs.ndim != 4:
+        shape = examples.inputs.shape[1:]
+        raise check.InputError(
+            f"augmentations: {names[0]} is not allowed for inputs of shape {shape}, which are no "
+            "images (height, width, channels)"
+        )
+    return tuple(given)
 
 
 def _check_numbers(
@@ -374,25 +400,30 @@ def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
     def forward(key: Array, inputs: Array) -> Array:
         params, stats = model.init(key)
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        return model.apply(
-            params, stats, inputs.astype(dtype), mask=jnp.ones(2, bool), train=False, key=key
-        )[0]
+        inputs = normalise(examples, inputs, dtype)
+        mask = jnp.ones(2, bool)
+        return model.apply(params, stats, inputs, mask=mask, train=False, key=key)[0]
 
-    inputs = jax.ShapeDtypeStruct((2, *examples.inputs.shape[1:]), jnp.float32)
-    key, labels = jax.eval_shape(jax.random.key, 0), jax.ShapeDtypeStruct((2,), jnp.int32)
+    inputs, labels = (
+        jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)
+        for x in jax.eval_shape(_as_stored, (examples.inputs, examples.labels))
+    )
+    key = jax.eval_shape(jax.random.key, 0)
     takes = f"model: {model.name} does not take inputs of shape {inputs.shape[1:]}"
     outputs = _shape_of(takes, forward, key, inputs)
+    wanted = f"({', '.join(map(str, labels.shape))}, classes)"
+    _check_shape("model: outputs of", outputs.shape, outputs.shape[:-1] == labels.shape, wanted)
     losses = _shape_of("loss: does not take outputs and labels", loss, outputs, labels)
-    for name, shape, wanted in (
-        ("model: outputs of", outputs.shape, outputs.ndim == 2 and len(outputs) == 2),
-        ("loss:", losses.shape, losses.shape == (2,)),
-    ):
-        if not wanted:
-            expected = "(2,), one number an example" if name == "loss:" else "(2, classes)"
-            raise check.InputError(
-                f"{name} shape {shape} for 2 examples is not allowed, it must be {expected}"
-            )
-    return outputs.shape[1]
+    wanted = f"{labels.shape}, one number a label"
+    _check_shape("loss:", losses.shape, losses.shape == labels.shape, wanted)
+    return outputs.shape[-1]
+
+
+def _check_shape(what: str, shape: tuple[int, ...], allowed: bool, wanted: str) -> None:
+    if not allowed:
+        raise check.InputError(
+            f"{what} shape {shape} for 2 examples is not allowed, it must be {wanted}"
+        )
 
 
 def _shape_of(complaint: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,6 +1,6 @@
 """What a round does, and the numbers that its parts take."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ from fedjax_ecgr import check
 from fedjax_ecgr.aggregators import AGGREGATORS
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.attacks import ATTACKS
+from fedjax_ecgr.augmentations import AUGMENTATIONS
 from fedjax_ecgr.engine.local_steps import Work
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.regulators import REGULATORS
@@ -61,6 +62,10 @@ def numbers_of(setting: Setting) -> dict[str, Any]:
     }
     if algorithm.transforms:
         numbers["transforms"] = {t.name: dict(t.hyperparameters) for t in algorithm.transforms}
+    if setting.work.augmentations:
+        numbers["augmentations"] = {
+            a.name: dict(a.hyperparameters) for a in setting.work.augmentations
+        }
     if attack is not None:
         numbers["malicious_share"] = setting.malicious_share
     others = {"aggregator": algorithm.aggregator, "attack": attack, "system": setting.system}
@@ -104,8 +109,13 @@ def check_numbers(setting: Setting, numbers: Mapping[str, Any]) -> None:
     }
     for name, (listed, part) in parts.items():
         _check_part(name, listed, part, numbers.get(name, {}))
-    for transform in algorithm.transforms:
-        _check_part("transforms", TRANSFORMS, transform, numbers["transforms"][transform.name])
+    several: dict[str, tuple[Mapping[str, Any], Sequence[Any]]] = {
+        "transforms": (TRANSFORMS, algorithm.transforms),
+        "augmentations": (AUGMENTATIONS, setting.work.augmentations),
+    }
+    for name, (listed, parts_) in several.items():
+        for part in parts_:
+            _check_part(name, listed, part, numbers[name][part.name])
     share = numbers.get("malicious_share", 0.0)
     check.number("malicious_share", share, low=0, high=1, high_open=True)
 

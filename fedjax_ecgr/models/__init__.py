@@ -8,6 +8,7 @@ from fedjax_ecgr.models.base import Model as Model
 from fedjax_ecgr.models.bncnn import bncnn as bncnn
 from fedjax_ecgr.models.flax_linen import from_linen as from_linen
 from fedjax_ecgr.models.flax_nnx import from_nnx as from_nnx
+from fedjax_ecgr.models.gru import gru as gru
 from fedjax_ecgr.models.lenet import lenet as lenet
 from fedjax_ecgr.models.logistic_regression import logistic_regression as logistic_regression
 from fedjax_ecgr.models.mlp import mlp as mlp

@@ -76,6 +76,31 @@ def check_spec(spec: Spec) -> None:
     part("spec", spec, Spec, "a Spec, such as the data's own, data.spec")
 
 
+def check_numbers(name: str, spec: Spec) -> None:
+    """Raises `InputError` unless examples are numbers, with one label each."""
+    check_spec(spec)
+    if spec.vocabulary is not None:
+        raise InputError(f"{name}: takes numbers, not tokens (gru does)")
+    if spec.target_shape:
+        raise InputError(
+            f"{name}: takes one label an example, labels of shape {spec.target_shape} are not "
+            "allowed"
+        )
+
+
+def check_tokens(name: str, spec: Spec) -> int:
+    """Returns the vocabulary; raises `InputError` unless examples are sequences of tokens."""
+    check_spec(spec)
+    if spec.vocabulary is None or len(spec.input_shape) != 1:
+        raise InputError(f"{name}: takes tokens (length,), not numbers {spec.input_shape}")
+    if spec.target_shape not in ((), spec.input_shape):
+        raise InputError(
+            f"{name}: labels of shape {spec.target_shape} are not allowed, an example must have "
+            f"one or, like its tokens, {spec.input_shape}"
+        )
+    return spec.vocabulary
+
+
 def check_images(name: str, spec: Spec, smallest: int = 1, why: str = "") -> None:
     """Raises `InputError` unless examples are images that a model can take.
 
@@ -85,7 +110,7 @@ def check_images(name: str, spec: Spec, smallest: int = 1, why: str = "") -> Non
       smallest: the fewest pixels of a side.
       why: what takes so many ("two 5x5 convolutions and poolings").
     """
-    check_spec(spec)
+    check_numbers(name, spec)
     if len(spec.input_shape) != 3:
         raise InputError(f"{name}: takes images (height, width, channels), not {spec.input_shape}")
     height, width, _ = spec.input_shape

@@ -24,8 +24,9 @@ def dense_init(key: Array, inputs: int, outputs: int, dtype: Any) -> PyTree:
 
 
 def dense(params: PyTree, inputs: Array) -> Array:
-    """Returns inputs @ kernel + bias: [B, in] → [B, out]."""
-    return inputs @ params["kernel"] + params["bias"][None]
+    """Returns inputs @ kernel + bias: [B, …, in] → [B, …, out]."""
+    outputs = inputs @ params["kernel"]
+    return outputs + jnp.broadcast_to(params["bias"], outputs.shape)
 
 
 def conv_init(

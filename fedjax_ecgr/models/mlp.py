@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_ecgr.data.federated import Spec
-from fedjax_ecgr.models.base import Apply, Init, Model, check_spec, check_widths
+from fedjax_ecgr.models.base import Apply, Init, Model, check_numbers, check_widths
 from fedjax_ecgr.models.layers import dense, dense_init, flatten
 from fedjax_ecgr.types import Array, DType, PyTree
 
@@ -27,7 +27,7 @@ def mlp(spec: Spec, hidden: Sequence[int] = (200,), dtype: DType = jnp.float32) 
     Raises:
       InputError: a width is not a positive whole number.
     """
-    check_spec(spec)
+    check_numbers("mlp", spec)
     check_widths("hidden", hidden)
     sizes = (math.prod(spec.input_shape), *hidden, spec.num_classes)
 

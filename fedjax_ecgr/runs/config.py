@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from fedjax_ecgr import check
 from fedjax_ecgr.aggregators import AGGREGATORS
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.attacks import ATTACKS
+from fedjax_ecgr.augmentations import AUGMENTATIONS
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import DATASETS
 from fedjax_ecgr.data.federated import Dataset, FederatedDataset
@@ -44,10 +45,11 @@ LISTINGS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "attack": {"none": none, **ATTACKS},
     "sampler": SAMPLERS,
     "system": SYSTEMS,
+    "augmentations": AUGMENTATIONS,
 }
 """What a configuration chooses by name, each from its listing."""
 
-SEVERAL = ("transforms",)
+SEVERAL = ("transforms", "augmentations")
 """Of which any number is chosen, in an order."""
 
 PRECISIONS = {
@@ -98,6 +100,7 @@ class RunConfig:
       attack: what malicious clients do.
       sampler: who takes part in a round.
       system: what clients' devices manage in a round, and in what time.
+      augmentations: what changes images at random while clients train, in this order.
       malicious_share: share of all clients that is malicious, in [0, 1), where there is an attack.
       client_test_fraction: share of each client's examples held out for its own test, in (0, 1), by
         which personal models are judged; by default none.
@@ -135,6 +138,7 @@ class RunConfig:
     attack: Choice = field(default=Choice("none"))
     sampler: Choice = field(default=Choice("uniform"))
     system: Choice = field(default=Choice("ideal"))
+    augmentations: tuple[Choice, ...] = ()
     malicious_share: float = 0.0
     client_test_fraction: float | None = None
     num_clients: int = 10
@@ -160,7 +164,7 @@ class RunConfig:
             chosen = getattr(self, kind)
             if kind == "dataset":
                 chosen = chosen_file(chosen)
-            several = kind == "transforms"
+            several = kind in SEVERAL
             complete = tuple(_complete(kind, c) for c in chosen) if several else None
             object.__setattr__(self, kind, complete if several else _complete(kind, chosen))
         for name, parameter in run_fields().items():
@@ -205,7 +209,8 @@ def to_json(config: RunConfig) -> str:
         name: value._asdict() if isinstance(value, Choice) else value
         for name, value in vars(config).items()
     }
-    plain["transforms"] = [choice._asdict() for choice in config.transforms]
+    for kind in SEVERAL:
+        plain[kind] = [choice._asdict() for choice in getattr(config, kind)]
     return json.dumps(plain, indent=2, allow_nan=False) + "\n"
 
 
@@ -220,13 +225,13 @@ def from_json(text: str) -> RunConfig:
     chosen: dict[str, Any] = {
         kind: _read_choice(kind, given[kind])
         for kind in LISTINGS
-        if kind in given and kind != "transforms"
+        if kind in given and kind not in SEVERAL
     }
-    if "transforms" in given:
-        listed = given["transforms"]
+    for kind in given.keys() & SEVERAL:
+        listed = given[kind]
         if not isinstance(listed, list):
-            raise InputError(f"transforms: {listed!r} is not allowed, it must be a list")
-        chosen["transforms"] = tuple(_read_choice("transforms", choice) for choice in listed)
+            raise InputError(f"{kind}: {listed!r} is not allowed, it must be a list")
+        chosen[kind] = tuple(_read_choice(kind, choice) for choice in listed)
     return RunConfig(**{**given, **chosen})
 
 
@@ -273,7 +278,7 @@ def build(config: RunConfig) -> Simulation:
         "algorithm",
         config.algorithm,
         regulator=_make("regulator", config.regulator),
-        transforms=tuple(_make("transforms", choice) for choice in config.transforms),
+        transforms=_make_all("transforms", config.transforms),
         aggregator=_make("aggregator", config.aggregator),
     )
     dataset = data_of(config)
@@ -299,6 +304,7 @@ def build(config: RunConfig) -> Simulation:
         system=_make("system", config.system),
         attack=_make("attack", config.attack),
         malicious_share=config.malicious_share,
+        augmentations=_make_all("augmentations", config.augmentations),
         cohort_size=config.cohort_size,
         batch_size=config.batch_size,
         local_epochs=config.local_epochs,
@@ -378,6 +384,10 @@ def _make(kind: str, choice: Choice, *arguments: Any, **from_run: Any) -> Any:
     except InputError as error:
         complaint = str(error).removeprefix(f"{choice.name}: ")
         raise InputError(f"{choice.name}: {complaint}") from None
+
+
+def _make_all(kind: str, choices: Sequence[Choice]) -> tuple[Any, ...]:
+    return tuple(_make(kind, choice) for choice in choices)
 
 
 def _read_choice(kind: str, given: Any) -> Choice:

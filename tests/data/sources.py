@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import tensorflow_datasets
 from PIL import Image
 from tensorflow_datasets.core import features
+
+from fedjax_ecgr.data.datasets.shakespeare import CHARACTERS
 
 
 def made(name: str, folder: Path) -> dict[str, Any]:
@@ -125,4 +128,49 @@ def _image_folder(folder):
     return {"data_path": str(folder)}
 
 
-MADE = {"idx": _idx, "npz": _npz, "tfds": _tfds, "image_folder": _image_folder}
+def write_leaf(folder, parts):
+    """Writes LEAF's files: `parts` is {"train": {user: (x, y)}, …}, two users a file."""
+    for part, users in parts.items():
+        (folder / part).mkdir(parents=True)
+        names = list(users)
+        for start in range(0, len(names), 2):
+            held = {name: users[name] for name in names[start : start + 2]}
+            content = {
+                "users": list(held),
+                "num_samples": [len(y) for _, y in held.values()],
+                "user_data": {name: {"x": x, "y": y} for name, (x, y) in held.items()},
+            }
+            path = folder / part / f"all_data_{start}_niid_0_keep_0_{part}_9.json"
+            path.write_text(json.dumps(content))
+
+
+def writer(labels, seed=0):
+    """A writer of FEMNIST: pixels as LEAF writes them, fractions of 255."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 784))
+    return (pixels / 255).tolist(), list(labels)
+
+
+def _femnist(folder):
+    users = {"f2": writer(range(30)), "f0": writer(range(30, 62)), "f1": ([], [])}
+    write_leaf(folder, {"train": users, "test": {"f0": writer(range(5))}})
+    return {"data_path": str(folder)}
+
+
+def _shakespeare(folder):
+    text = 2 * CHARACTERS
+    roles = {
+        role: ([text[at : at + 80] for at in starts], [text[at + 80] for at in starts])
+        for role, starts in (("ROMEO", range(30)), ("HAMLET", range(30, 79)))
+    }
+    write_leaf(folder, {"train": roles, "test": roles})
+    return {"data_path": str(folder)}
+
+
+MADE = {
+    "femnist": _femnist,
+    "idx": _idx,
+    "image_folder": _image_folder,
+    "npz": _npz,
+    "shakespeare": _shakespeare,
+    "tfds": _tfds,
+}

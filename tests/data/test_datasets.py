@@ -10,7 +10,7 @@ import pytest
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data import datasets, partition
 from fedjax_ecgr.data.datasets import DATASETS
-from fedjax_ecgr.data.federated import check_examples, label_counts
+from fedjax_ecgr.data.federated import Spec, check_examples, label_counts
 from tests.data import sources
 
 
@@ -27,7 +27,8 @@ def test_every_source_keeps_the_contract(name, tmp_path):
     for part in (data.train, data.test):
         check_examples(part, data.spec.num_classes)
         assert part.inputs.shape[1:] == data.spec.input_shape
-        assert part.inputs.dtype in (np.uint8, np.float32)
+        assert part.inputs.dtype in (np.uint8, np.float32, np.int32)
+        assert part.labels.shape[1:] == data.spec.target_shape
         assert part.labels.dtype == np.int32
         assert part.mean.dtype == part.std.dtype == np.float32
         assert part.owners is None or part.owners.dtype == np.int32
@@ -44,7 +45,7 @@ def test_digits_are_all_there_and_split_by_class():
 
     data = datasets.digits()
     assert data.train.inputs.dtype == np.uint8
-    assert data.spec == ((8, 8, 1), 10)
+    assert data.spec == Spec((8, 8, 1), 10)
     images, labels = load_digits(return_X_y=True)
     ours = np.concatenate([data.train.inputs, data.test.inputs]).reshape(-1, 64)
     our_labels = np.concatenate([data.train.labels, data.test.labels])

@@ -23,6 +23,7 @@ SMALL = {
     "lenet": (Spec((13, 12, 1), 3), {}),
     "niid_cnn": (Spec((17, 16, 1), 3), {}),
     "bncnn": (Spec((6, 6, 1), 3), {"blocks": ((2, 3),), "hidden": (5,)}),
+    "gru": (Spec((4,), 3, vocabulary=6), {"embedding": 2, "hidden": (5,)}),
 }
 
 
@@ -35,8 +36,10 @@ def small(name, dtype=jnp.float32):
 
 
 def batch(spec, rows, seed=0, dtype=np.float32):
-    rng = np.random.default_rng(seed)
-    return jnp.asarray(rng.normal(size=(rows, *spec.input_shape)), dtype)
+    rng, shape = np.random.default_rng(seed), (rows, *spec.input_shape)
+    if spec.vocabulary is not None:
+        return jnp.asarray(rng.integers(0, spec.vocabulary, shape), jnp.int32)
+    return jnp.asarray(rng.normal(size=shape), dtype)
 
 
 def apply(model, params, stats, x, mask=None, train=True):
@@ -127,7 +130,8 @@ def test_masked_rows_change_nothing(name):
         x = batch(spec, 4, dtype=np.float64)
         mask = jnp.array([True, True, True, False])
         out, new = apply(model, params, stats, x, mask)
-        other, other_new = apply(model, params, stats, x.at[3].set(1e3), mask)
+        junk = 1e3 if spec.vocabulary is None else 0
+        other, other_new = apply(model, params, stats, x.at[3].set(junk), mask)
         only, only_new = apply(model, params, stats, x[:3])
         chex.assert_trees_all_equal((out[:3], new), (other[:3], other_new))
         chex.assert_trees_all_close((out[:3], new), (only, only_new), rtol=1e-10, atol=1e-10)
@@ -152,7 +156,7 @@ def test_stacked_parameters_under_vmap_equal_a_loop(name):
 def test_everything_is_in_the_parameters_dtype(name, dtype):
     with jax.enable_x64(True):
         model, spec, params, stats = small(name, dtype)
-        x = jax.ShapeDtypeStruct((2, *spec.input_shape), dtype)
+        x = jax.eval_shape(lambda: batch(spec, 2, dtype=dtype))
         results = jax.eval_shape(lambda *a: apply(model, *a), params, stats, x)
         for leaf in jax.tree.leaves((params, stats, results)):
             assert leaf.dtype == dtype

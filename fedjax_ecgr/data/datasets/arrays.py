@@ -1,5 +1,6 @@
 """The user's own arrays, checked once at the door."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from fedjax_ecgr.data.federated import (
     check_each,
     check_examples,
     check_scale,
+    check_whole,
 )
 
 _BLOCK = 1024  # examples converted to float64 at a time
@@ -26,6 +28,7 @@ def arrays(
     test_labels: ArrayLike,
     *,
     num_classes: int | None = None,
+    vocabulary: int | None = None,
     mean: ArrayLike | None = None,
     std: ArrayLike | None = None,
     train_owners: ArrayLike | None = None,
@@ -37,11 +40,13 @@ def arrays(
     Args:
       train_inputs: [N, *input_shape], where input_shape is (features,) or (height, width,
         channels). uint8 stays uint8 (and is normalised inside the compiled step); any other
-        numbers become float32.
-      train_labels: [N] whole numbers from 0.
+        numbers become float32. With a `vocabulary`, tokens [N, length].
+      train_labels: [N] whole numbers from 0; or several an example, [N, length], of which those
+        that are -1 are padding.
       test_inputs: [M, *input_shape], stored as the training inputs are.
-      test_labels: [M] whole numbers from 0.
+      test_labels: [M] or [M, length], alike.
       num_classes: number of labels; None takes one more than the highest label.
+      vocabulary: number of tokens, where the inputs are tokens from 0 to `vocabulary - 1`.
       mean: subtracted from the inputs, a scalar or one number a channel (the last axis). None
         takes, for uint8, the mean of the training inputs, per channel for images and over
         everything for features; for other inputs 0.
@@ -62,9 +67,10 @@ def arrays(
 
     >>> data = arrays([[0.5, 1.0], [2.0, 0.0]], [0, 1], [[1.0, 1.0]], [1])
     >>> data.spec
-    Spec(input_shape=(2,), num_classes=2)
+    Spec(input_shape=(2,), num_classes=2, vocabulary=None, target_shape=())
     """
-    inputs = _inputs("train_inputs", train_inputs), _inputs("test_inputs", test_inputs)
+    read = _inputs if vocabulary is None else partial(_tokens, vocabulary)
+    inputs = read("train_inputs", train_inputs), read("test_inputs", test_inputs)
     labels = _labels("train_labels", train_labels), _labels("test_labels", test_labels)
     owners = _number_owners(train_owners, test_owners)
     if num_classes is None:
@@ -73,12 +79,13 @@ def arrays(
     for i, prefix in enumerate(("train_", "test_")):
         unscaled = Examples(inputs[i], labels[i], np.zeros(()), np.ones(()), owners[i])
         check_examples(unscaled, num_classes, prefix=prefix)
-    input_shape = inputs[0].shape[1:]
-    if inputs[1].shape[1:] != input_shape:
-        raise InputError(
-            f"test_inputs: shape {inputs[1].shape} is not allowed, after the first axis it must be "
-            f"{input_shape}, as in train_inputs"
-        )
+    input_shape, target_shape = inputs[0].shape[1:], labels[0].shape[1:]
+    for what, (first, second) in (("inputs", inputs), ("labels", labels)):
+        if second.shape[1:] != first.shape[1:]:
+            raise InputError(
+                f"test_{what}: shape {second.shape} is not allowed, after the first axis it must "
+                f"be {first.shape[1:]}, as in train_{what}"
+            )
     if (
         inputs[1].dtype != inputs[0].dtype
     ):  # one scale for both: 0 to 255 beside 0 to 1 is a mistake
@@ -92,7 +99,7 @@ def arrays(
         Examples(x, y.astype(np.int32), *scale, owners=who)
         for x, y, who in zip(inputs, labels, owners, strict=True)
     )
-    return Dataset(name, train, test, Spec(input_shape, num_classes))
+    return Dataset(name, train, test, Spec(input_shape, num_classes, vocabulary, target_shape))
 
 
 def _inputs(field: str, given: ArrayLike) -> np.ndarray:
@@ -101,6 +108,15 @@ def _inputs(field: str, given: ArrayLike) -> np.ndarray:
         return inputs
     with np.errstate(over="ignore"):  # becomes infinite, which is reported with its position
         return inputs.astype(np.float32, copy=False)
+
+
+def _tokens(vocabulary: int, field: str, given: ArrayLike) -> np.ndarray:
+    count("vocabulary", vocabulary, high=2**31 - 1, why="tokens are int32")
+    tokens = _array(field, given)
+    check_whole(field, tokens, tokens.shape, high=vocabulary - 1)
+    if tokens.ndim != 2:
+        raise InputError(f"{field}: shape {tokens.shape} is not allowed, it must be (N, length)")
+    return tokens.astype(np.int32)
 
 
 def _labels(field: str, given: ArrayLike) -> np.ndarray:

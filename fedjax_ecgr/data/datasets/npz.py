@@ -14,14 +14,14 @@ from fedjax_ecgr.data.datasets.arrays import arrays
 from fedjax_ecgr.data.federated import Dataset
 
 _NEEDED = ("train_inputs", "train_labels", "test_inputs", "test_labels")
-_ALLOWED = (*_NEEDED, "num_classes", "mean", "std", "train_owners", "test_owners")
+_ALLOWED = (*_NEEDED, "num_classes", "vocabulary", "mean", "std", "train_owners", "test_owners")
 
 
 def npz(*, data_path: str | None = None) -> Dataset:
     """Returns the data of an .npz file, as `numpy.savez` writes it.
 
     The file holds the arrays train_inputs, train_labels, test_inputs and test_labels and, if need
-    be, num_classes, mean, std, train_owners and test_owners, as `arrays` takes them.
+    be, num_classes, vocabulary, mean, std, train_owners and test_owners, as `arrays` takes them.
 
     Args:
       data_path: the file.
@@ -48,8 +48,8 @@ def npz(*, data_path: str | None = None) -> Dataset:
     for name in _NEEDED:
         if name not in held:
             raise InputError(f"{path.name}: the array {name!r} is missing")
-    if "num_classes" in held:
-        held["num_classes"] = held["num_classes"].tolist()  # the number in the array
+    for name in held.keys() & {"num_classes", "vocabulary"}:
+        held[name] = held[name].tolist()  # the number in the array
     try:
         return arrays(**held, name=path.stem)
     except InputError as error:

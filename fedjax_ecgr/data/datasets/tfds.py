@@ -65,7 +65,9 @@ def tfds(
         "files": cache.fingerprint(path for path in folder.iterdir() if path.is_file()),
     }
     options = owner_feature, image_size, float(test_fraction)
-    held = dict(cache.cached(data_name, made_of, lambda: _decoded(folder, *options)))
+    held: dict[str, Any] = dict(
+        cache.cached(data_name, made_of, lambda: _decoded(folder, *options))
+    )
     num_classes = int(held.pop("num_classes"))
     return arrays(**held, num_classes=num_classes, mean=mean, std=std, name=data_name)
 

@@ -19,7 +19,13 @@ import bisect
 import numpy as np
 
 from fedjax_ecgr.check import InputError, count, number
-from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_division, from_owners
+from fedjax_ecgr.data.federated import (
+    Examples,
+    FederatedDataset,
+    check_division,
+    from_owners,
+    one_label_each,
+)
 
 _PUBLISHED_MIN_SIZE = 256
 
@@ -56,7 +62,7 @@ def dirichlet(
     (90, True)
     """
     check_division(examples, num_clients, seed)
-    labels = np.asarray(examples.labels)
+    labels = one_label_each(examples)
     equal_share = labels.size // num_clients
     if min_size is None:
         min_size = min(_PUBLISHED_MIN_SIZE, max(1, equal_share // 4))

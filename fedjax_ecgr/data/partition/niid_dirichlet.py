@@ -17,7 +17,13 @@ size. (`dirichlet` draws once and fills small clients up, as the published ECGR 
 import numpy as np
 
 from fedjax_ecgr.check import InputError, count
-from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_division, from_owners
+from fedjax_ecgr.data.federated import (
+    Examples,
+    FederatedDataset,
+    check_division,
+    from_owners,
+    one_label_each,
+)
 from fedjax_ecgr.data.partition.dirichlet import draw_shares
 
 _DRAWS = 1000
@@ -52,7 +58,7 @@ def niid_dirichlet(
     (90, True)
     """
     check_division(examples, num_clients, seed)
-    labels = np.asarray(examples.labels)
+    labels = one_label_each(examples)
     equal_share = labels.size // num_clients
     why = f"{labels.size} examples over {num_clients} clients"
     count("min_size", min_size, low=0, high=equal_share, why=why)

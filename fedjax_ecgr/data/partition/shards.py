@@ -11,7 +11,13 @@ is lost, because the classes are dealt evenly.
 import numpy as np
 
 from fedjax_ecgr.check import InputError, count
-from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_division, from_owners
+from fedjax_ecgr.data.federated import (
+    Examples,
+    FederatedDataset,
+    check_division,
+    from_owners,
+    one_label_each,
+)
 
 
 def shards(
@@ -43,7 +49,7 @@ def shards(
     [2, 2, 2]
     """
     check_division(examples, num_clients, seed)
-    labels = np.asarray(examples.labels)
+    labels = one_label_each(examples)
     classes = np.unique(labels)
     why = f"{classes.size} classes over {num_clients} clients"
     least = -(-classes.size // num_clients)
