@@ -116,6 +116,8 @@ def show_partition(given: dict[str, Any], out: Out = None) -> int:
     print(f"examples: {smallest} to {largest}, median {median}")
     print(f"entropy of a client's labels: {found.entropy:.3f} bits, mean")
     print(f"total-variation distance to all labels: {found.distance:.3f}, mean")
+    if clients.examples is not dataset.train:
+        print("inputs: shifted client by client, which labels do not show")
     if out is not None:
         title = f"{config.data_name}, {config.partition.name}: distance {found.distance:.3f}"
         _draw(portrait(clients, classes, title), out)

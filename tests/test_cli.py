@@ -14,6 +14,7 @@ from fedjax_ecgr import runs
 from fedjax_ecgr.cli import main
 from fedjax_ecgr.data import label_counts
 from fedjax_ecgr.data.datasets import DATASETS
+from fedjax_ecgr.data.partition import PARTITIONS
 from fedjax_ecgr.options import PANELS, choices, dashed, flags, short_forms
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs import config
@@ -87,7 +88,7 @@ def refused(capsys, *arguments) -> str:
         (
             ["--partition", "iid", "--alpha", "1"],
             "alpha: '1' is not allowed with dataset digits and partition iid and algorithm fedavg,"
-            " it is an option of synthetic, dirichlet, niid_dirichlet, quantity, ",
+            " it is an option of synthetic, colour, dirichlet, ",
         ),
         (
             ["--partition.alpha", "1", "--alpha", "2"],
@@ -110,6 +111,9 @@ def refused(capsys, *arguments) -> str:
         ),
         (["--client-test-fraction", "1"], "client_test_fraction: 1.0 is not allowed"),
         (["--algorithm", "ditto"], "client_test_fraction: None is not allowed with ditto"),
+        (["--partition", "noise"], "client_test_fraction: None is not allowed with noise"),
+        (["--partition", "rotation", "--rotations", "8"], "rotation: rotations: 8 is not allowed"),
+        (["--partition", "mixture", "--similarity", "2"], "mixture: similarity: 2.0 is not allow"),
         (
             ["--system", "heterogeneous", "--deadline", "0.001"],
             "deadline: 0.001 s is not allowed, nobody can meet it: the quickest client needs ",
@@ -542,3 +546,16 @@ def test_a_partition_is_shown_in_numbers_and_a_picture(capsys):
     assert f"labels: {entropy:.3f} bits, mean\n" in shown
     assert f"total-variation distance to all labels: {distance:.3f}, mean\n" in shown
     assert Path("shards.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_every_partition_is_shown(capsys, name):
+    source = ["--dataset", "synthetic"] if name == "natural" else []
+    arguments = ["partition", "show", "--partition", name, *source, "--num-clients", "5"]
+    assert main([*arguments, "--out", "it.png"]) == 0
+    shown = capsys.readouterr().out
+    for said in ("clients: 5, ", "examples: ", "labels: ", "distance to all labels: "):
+        assert said in shown
+    assert Path("it.png").read_bytes().startswith(b"\x89PNG")
+    shifts = ("noise", "rotation", "colour")
+    assert ("inputs: shifted client by client, which labels do not" in shown) == (name in shifts)

@@ -6,8 +6,9 @@ global one) on its own test examples, where there are such: a division of them a
 model has on test examples drawn with the client's own label shares, a_i = Σ_c q_i(c) a(c), with
 q_i(c) the share of label c among the client's training examples and a(c) the accuracy on the test
 examples of label c. That is exact in expectation where clients differ by labels alone (every
-partition of this project but feature-skewed sources, which have owners), and costs nothing beyond
-the test accuracy. Clients of which the test examples say nothing are left out.
+partition of this project but those that shift inputs, which need a `client_test`, and feature-
+skewed sources, which have owners), and costs nothing beyond the test accuracy. Clients of which the
+test examples say nothing are left out.
 """
 
 from typing import Any, NamedTuple

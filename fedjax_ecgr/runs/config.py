@@ -14,7 +14,7 @@ from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.augmentations import AUGMENTATIONS
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import DATASETS
-from fedjax_ecgr.data.federated import Dataset, FederatedDataset
+from fedjax_ecgr.data.federated import Dataset, Examples, FederatedDataset
 from fedjax_ecgr.data.partition import PARTITIONS, hold_out
 from fedjax_ecgr.engine import Simulation, simulation
 from fedjax_ecgr.engine.run import MAX_SEED
@@ -103,7 +103,8 @@ class RunConfig:
       augmentations: what changes images at random while clients train, in this order.
       malicious_share: share of all clients that is malicious, in [0, 1), where there is an attack.
       client_test_fraction: share of each client's examples held out for its own test, in (0, 1), by
-        which personal models are judged; by default none.
+        which every client is judged; by default none. Personal models need it, and so do partitions
+        that shift inputs: there, these are all the test examples.
       num_clients: number of clients.
       cohort_size: clients a round, sampled without replacement; all by default.
       rounds: how many rounds.
@@ -284,10 +285,18 @@ def build(config: RunConfig) -> Simulation:
     dataset = data_of(config)
     model = _make("model", config.model, dataset.spec)
     clients = divided(config, dataset)
+    test: Examples | None = dataset.test
     client_test = None
+    shifted = clients.examples is not dataset.train  # and no client's inputs are like the source's
     if config.client_test_fraction is not None:
         clients, client_test = hold_out(
             clients, config.client_test_fraction, seed=_partition_seed(config)
+        )
+        test = None if shifted else test
+    elif shifted:
+        raise InputError(
+            f"client_test_fraction: None is not allowed with {config.partition.name}, which shifts "
+            "each client's inputs in a way of its own: each needs test examples, such as 0.25"
         )
     elif algorithm.personal is not None and dataset.test.owners is None:
         raise InputError(
@@ -298,7 +307,7 @@ def build(config: RunConfig) -> Simulation:
         algorithm,
         model,
         clients,
-        test=dataset.test,
+        test=test,
         client_test=client_test,
         sampler=_make("sampler", config.sampler),
         system=_make("system", config.system),

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import zlib
 from functools import partial
 
 import jax
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data import datasets, partition
+from fedjax_ecgr.data.describe import skew
 from fedjax_ecgr.data.federated import (
     Examples,
     FederatedDataset,
@@ -25,11 +28,12 @@ from fedjax_ecgr.data.partition import PARTITIONS
 from fedjax_ecgr.data.partition.dirichlet import apportion
 
 DRAWN = [name for name in PARTITIONS if name != "natural"]
+SHIFTS = ["colour", "noise", "rotation"]
 
 
 def make(labels, owners=None):
     labels = np.asarray(labels, np.int32)
-    inputs = np.arange(labels.size, dtype=np.float32)[:, np.newaxis]
+    inputs = np.arange(labels.size, dtype=np.float32).reshape(-1, 1, 1, 1)
     owners = None if owners is None else np.asarray(owners, np.int32)
     return Examples(inputs, labels, np.zeros((), np.float32), np.ones((), np.float32), owners)
 
@@ -62,7 +66,12 @@ def test_every_example_is_owned_once(name):
     assert all_rows(clients) == list(range(600))
     assert clients.num_clients == 6
     assert clients.sizes.sum() == 600
-    assert clients.examples is examples
+    if name in SHIFTS:
+        assert clients.examples.labels is examples.labels
+        assert clients.examples.inputs is not examples.inputs
+    else:
+        assert clients.examples is examples
+    np.testing.assert_array_equal(examples.inputs, balanced().inputs)
     assert all(rows == sorted(rows) for rows in held(clients))
     assert clients.indices.shape == (6, clients.sizes.max())
     for i, size in enumerate(clients.sizes):
@@ -93,6 +102,39 @@ def test_partitions_are_called_alike(name):
     assert getattr(partition, name) is PARTITIONS[name]
 
 
+GOLDEN = {
+    "colour": [1151582082, 48408128, 938752502, 1979465122],
+    "dirichlet": [2965057130, 3328055753, 36764833],
+    "iid": [1151582082, 48408128, 938752502],
+    "log_normal": [3858536972, 3266601387, 3963640787],
+    "mixture": [2205808741, 3117107333, 3454563992],
+    "natural": [2462528295, 3380666189, 1065570207],
+    "niid_dirichlet": [296648389, 4062327431, 222955442],
+    "noise": [1151582082, 48408128, 938752502, 2618536039],
+    "quantity": [1537535988, 572284174, 3980127897],
+    "rotation": [1151582082, 48408128, 938752502, 3215234983],
+    "shards": [3873340277, 1551101396, 3774119810],
+}
+
+
+def checksum(array):
+    return zlib.crc32(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_the_same_seed_is_the_same_partition_on_every_machine(name):
+    """By checksums of what NumPy 2.0 to 2.4 made, on x86-64; they change where a rule does."""
+    images = (np.arange(200 * 27) * 37 % 251).astype(np.uint8).reshape(200, 3, 3, 3)
+    rows = np.arange(200)
+    whole = make(rows % 7, owners=rows * rows % 5)._replace(inputs=images)
+    clients = PARTITIONS[name](whole, num_clients=5, seed=42)
+    train, test = partition.hold_out(clients, 0.25, seed=42)
+    made = [clients.indices, train.indices, test.indices]
+    if name in SHIFTS:
+        made.append(clients.examples.inputs)
+    assert [checksum(array) for array in made] == GOLDEN[name]
+
+
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_any_labels_are_divided_without_loss(data):
@@ -105,6 +147,8 @@ def test_any_labels_are_divided_without_loss(data):
         ("iid", {}),
         ("dirichlet", {"alpha": alpha}),
         ("quantity", {"alpha": alpha}),
+        ("log_normal", {"sigma": alpha}),
+        ("mixture", {"similarity": min(alpha, 1.0)}),
     ):
         clients = PARTITIONS[name](examples, num_clients=num_clients, seed=seed, **options)
         assert all_rows(clients) == list(range(len(labels)))
@@ -266,6 +310,80 @@ def test_quantity_skews_sizes_and_not_labels():
     assert sorted(all_but_one.sizes.tolist()) == [1, 1, 1, 1, 1, 5995]
 
 
+def test_log_normal_sizes_are_log_normal_and_labels_even():
+    examples = balanced(1_000_000, num_classes=2)
+    clients = partition.log_normal(examples, num_clients=500, sigma=0.8, min_size=0, seed=1)
+    assert clients.sizes.mean() == 2000
+    logarithms = np.log(clients.sizes)
+    assert stats.kstest((logarithms - logarithms.mean()) / 0.8, "norm").pvalue > 0.05
+    share = label_counts(clients, 2)[:, 0] / clients.sizes
+    assert (np.abs(share - 0.5) < 5 * 0.5 / np.sqrt(clients.sizes)).all()
+
+
+def test_log_normal_sizes_are_the_formula_above_the_smallest_size():
+    draws = np.random.default_rng(7).standard_normal(6)
+    weights = [np.exp(2.0 * draw) for draw in draws]
+    expected = [50 + 300 * weight / sum(weights) for weight in weights]
+    clients = partition.log_normal(balanced(), num_clients=6, sigma=2.0, min_size=50, seed=7)
+    assert np.abs(clients.sizes - expected).max() < 1
+    even = partition.log_normal(balanced(605), num_clients=7, sigma=0)
+    assert np.ptp(even.sizes) <= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    num_examples=st.integers(1, 200),
+    num_clients=st.integers(1, 12),
+    similarity=st.floats(0, 1),
+    seed=st.integers(0, 100),
+)
+def test_mixture_sizes_differ_by_at_most_one(num_examples, num_clients, similarity, seed):
+    num_clients = min(num_clients, num_examples)
+    clients = partition.mixture(
+        balanced(num_examples), num_clients=num_clients, similarity=similarity, seed=seed
+    )
+    assert all_rows(clients) == list(range(num_examples))
+    assert np.ptp(clients.sizes) <= 1
+
+
+def test_mixture_without_similarity_is_sorted():
+    labels = np.random.default_rng(0).integers(0, 7, 500)
+    clients = partition.mixture(make(labels), num_clients=9, similarity=0.0)
+    pieces = sorted(sorted(labels[rows].tolist()) for rows in held(clients))
+    assert [label for piece in pieces for label in piece] == sorted(labels.tolist())
+    firsts = {
+        min(labels[held(partition.mixture(make(labels), num_clients=9, similarity=0.0, seed=i))[0]])
+        for i in range(5)
+    }
+    assert len(firsts) > 1  # client 0 does not always have the first piece
+
+
+def slow_mixture(labels, num_clients, similarity, seed):
+    """The published rule, one example at a time: cards dealt in turn, then sorted piles."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(labels)).tolist()
+    alike = round(similarity * len(labels))
+    hands = [[] for _ in range(num_clients)]
+    for turn, row in enumerate(rows[:alike]):
+        hands[turn % num_clients].append(row)
+    rest = sorted(rows[alike:], key=lambda row: labels[row])
+    for i in rng.permutation(num_clients):
+        while len(hands[i]) < len(range(i, len(labels), num_clients)):
+            hands[i].append(rest.pop(0))
+    return [sorted(hand) for hand in hands]
+
+
+@pytest.mark.parametrize("similarity", [0.0, 0.1, 0.5, 1.0])
+def test_mixture_is_the_published_rule(similarity):
+    labels = np.random.default_rng(7).integers(0, 5, 403)
+    for seed in range(3):
+        clients = partition.mixture(make(labels), num_clients=8, similarity=similarity, seed=seed)
+        assert held(clients) == slow_mixture(labels.tolist(), 8, similarity, seed)
+    # of ten classes over ten clients, 1 - s of a client's examples are of one
+    whole = partition.mixture(balanced(20_000), num_clients=10, similarity=similarity)
+    assert abs(skew(whole, 10).distance - 0.9 * (1 - similarity)) < 0.03
+
+
 def test_natural_follows_the_owners():
     clients = partition.natural(make([0, 1, 0, 1], owners=[3, 0, 3, 1]))
     assert held(clients) == [[1], [3], [], [0, 2]]
@@ -318,6 +436,8 @@ def test_a_hundred_thousand_clients():
 
 EMPTY = make([])
 TEN = make(np.arange(10) % 5, owners=np.arange(10) % 2)
+FLAT = TEN._replace(inputs=np.zeros((10, 2), np.float32))
+OBLONG = TEN._replace(inputs=np.zeros((10, 3, 2, 1), np.uint8))
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -360,6 +480,19 @@ def test_common_mistakes_are_named(name, options, parts):
         ("quantity", {"alpha": 0}, ["alpha: 0", "(0, inf)"]),
         ("quantity", {"alpha": float("nan")}, ["alpha: nan"]),
         ("quantity", {"min_size": 6}, ["min_size: 6", "from 0 to 5"]),
+        ("log_normal", {"sigma": -0.1}, ["sigma: -0.1", "[0, inf)"]),
+        ("log_normal", {"sigma": float("inf")}, ["sigma: inf"]),
+        ("log_normal", {"sigma": "wide"}, ["sigma: 'wide'"]),
+        ("log_normal", {"min_size": 6}, ["min_size: 6", "from 0 to 5", "10 examples"]),
+        ("mixture", {"similarity": 1.5}, ["similarity: 1.5", "[0, 1]"]),
+        ("mixture", {"similarity": float("nan")}, ["similarity: nan"]),
+        ("noise", {"sigma": -1}, ["sigma: -1", "[0, inf)"]),
+        ("noise", {"alpha": 0.0}, ["alpha: 0.0", "(0, inf)"]),
+        ("rotation", {"rotations": 3}, ["rotations: 3", "2 or 4"]),
+        ("rotation", {"examples": FLAT}, ["inputs: shape (10, 2)", "height, width, channels"]),
+        ("rotation", {"examples": OBLONG}, ["rotations: 4", "3 x 2", "2 where"]),
+        ("colour", {"strength": 1.1}, ["strength: 1.1", "[0, 1]"]),
+        ("colour", {"examples": FLAT}, ["inputs: shape (10, 2)", "height, width, channels"]),
         ("shards", {"classes_per_client": 6}, ["classes_per_client: 6", "from 3 to 5"]),
         ("shards", {"classes_per_client": 2}, ["classes_per_client: 2", "from 3 to 5"]),
         ("shards", {"classes_per_client": 0}, ["classes_per_client: 0"]),
