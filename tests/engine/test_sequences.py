@@ -9,6 +9,7 @@ import pytest
 import fedjax_ecgr as fx
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.data.datasets import arrays
+from fedjax_ecgr.data.partition import PARTITIONS
 
 VOCABULARY, LENGTH, BATCH, ROUNDS = 5, 4, 2, 2
 SIZES = [3, 5, 2]
@@ -195,9 +196,16 @@ def test_what_is_wrong_with_tokens(change, message):
         arrays(**{"vocabulary": VOCABULARY, **given, **change})
 
 
-def test_labels_of_positions_cannot_divide_examples():
+@pytest.mark.parametrize("name", ["dirichlet", "niid_dirichlet", "shards", "mixture"])
+def test_labels_of_positions_cannot_divide_examples(name):
     with pytest.raises(fx.InputError, match="for a division by label"):
-        fx.partition.dirichlet(dataset().train, num_clients=2)
+        PARTITIONS[name](dataset().train, num_clients=2)
+
+
+@pytest.mark.parametrize("name", ["noise", "colour", "rotation"])
+def test_tokens_cannot_be_shifted(name):
+    with pytest.raises(fx.InputError, match="inputs: tokens are not allowed"):
+        PARTITIONS[name](dataset().train, num_clients=2)
 
 
 def test_outputs_must_be_one_a_label():

@@ -8,7 +8,13 @@ into one piece a client, after Hsu, Qi, Brown, arXiv 1909.06335. The paper has 0
 import numpy as np
 
 from fedjax_ecgr.check import number
-from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_division, from_owners
+from fedjax_ecgr.data.federated import (
+    Examples,
+    FederatedDataset,
+    check_division,
+    from_owners,
+    one_label_each,
+)
 
 
 def mixture(
@@ -39,7 +45,7 @@ def mixture(
     """
     check_division(examples, num_clients, seed)
     number("similarity", similarity, low=0.0, high=1.0)
-    labels = np.asarray(examples.labels)
+    labels = one_label_each(examples)
     alike = round(similarity * labels.size)
 
     rng = np.random.default_rng(seed)

@@ -23,6 +23,8 @@ def divided(
     examples: Examples, num_clients: int, alpha: float | None, seed: int
 ) -> FederatedDataset:
     """Returns the division before the shift: `iid`, or `dirichlet` where there is an `alpha`."""
+    if np.asarray(examples.inputs).dtype == np.int32:
+        raise InputError("inputs: tokens are not allowed, they must be numbers that can be shifted")
     if alpha is None:
         return iid(examples, num_clients=num_clients, seed=seed)
     return dirichlet(examples, num_clients=num_clients, alpha=alpha, seed=seed)
