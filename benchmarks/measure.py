@@ -19,6 +19,9 @@ COMPILE_SECONDS = {"cpu": 15.0, "gpu": 30.0}
 TOLERANCE = {"cpu": 1e-3, "gpu": 1e-2}
 """How far two sides may be apart, relatively; an accelerator rounds products to 10 bits."""
 
+ACCURACY_TOLERANCE = 0.01
+"""How far accuracies may be apart, of two trainings that shuffle in their own ways."""
+
 SIDES = ("ours", "theirs")
 
 
@@ -116,6 +119,8 @@ class Comparison(NamedTuple):
       shown: how to write the figure.
       agree_on: what the two sides must agree on, of `wire.Answer`'s fields …
       agree_after: … after how many rounds.
+      accuracy_after: rounds after which both are evaluated on the test examples, each with its own
+        order of examples; None for no such thing.
     """
 
     title: str
@@ -130,6 +135,7 @@ class Comparison(NamedTuple):
     shown: str = "{:.2f}×"
     agree_on: tuple[str, ...] = ("losses", "moved", "statistics")
     agree_after: int = 2
+    accuracy_after: int | None = None
 
 
 def compare(bench: Bench, row: Comparison) -> Result:
@@ -158,6 +164,8 @@ def compare(bench: Bench, row: Comparison) -> Result:
         pairs = [(here.ask(**order), there.ask(**order)) for _ in range(bench.repeats)]
         others = disturbance.others_share(before, disturbance.reading())
         rate = product_rate(here)
+        if row.accuracy_after is not None:
+            checked["accuracy"] = check_accuracy(row.accuracy_after, here, there)
     ours, theirs = ([pair[side]["seconds"] / row.rounds for pair in pairs] for side in (0, 1))
     figure = row.figure(ours, theirs)
     return result(
@@ -285,6 +293,19 @@ def check_agreement(kind: str, row: Comparison, here: Side, there: Side) -> dict
         side: {name: answer[name] for name in row.agree_on}
         for side, answer in zip(SIDES, (ours, theirs), strict=True)
     }
+
+
+def check_accuracy(rounds: int, here: Side, there: Side) -> dict[str, float]:
+    """Trains both sides, shuffled, and returns their accuracies on the test examples.
+
+    Raises:
+      DifferentWorkError: they are further apart than the order of examples explains.
+    """
+    order = {"rounds": rounds, "shuffle": True, "cohorts": None, "evaluate": True}
+    ours, theirs = (side.ask(**order)["accuracy"] for side in (here, there))
+    if not abs(ours - theirs) <= ACCURACY_TOLERANCE:
+        raise DifferentWorkError(f"accuracy after {rounds} rounds: {ours:.4f} and {theirs:.4f}")
+    return dict(zip(SIDES, (ours, theirs), strict=True))
 
 
 def _as_list(value: float | list[float]) -> list[float]:

@@ -65,11 +65,13 @@ class Work(NamedTuple):
       model: a name in `ARCHITECTURES`.
       batch_size: examples a local step.
       local_epochs: passes over its examples that a client makes in a round.
-      learning_rate: of plain SGD.
+      learning_rate: of plain SGD, in the first round.
       momentum: of plain SGD.
       cohort_size: clients a round, or None for all.
       beta: ECGR's β, or None for FedAvg without it.
       select_ratio: ECGR's ρ.
+      decay: what the learning rate is multiplied by …
+      decay_every: … after so many rounds.
       eval_every: rounds from one evaluation on the test examples to the next, or None for none.
       placement: how this project lays clients out; nobody else reads it.
       chunk_size: how many at once, likewise.
@@ -85,6 +87,8 @@ class Work(NamedTuple):
     cohort_size: int | None = None
     beta: float | None = None
     select_ratio: float = 0.5
+    decay: float = 1.0
+    decay_every: int = 10
     eval_every: int | None = None
     placement: str = "auto"
     chunk_size: int | None = None

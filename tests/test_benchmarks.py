@@ -20,9 +20,10 @@ from benchmarks import __main__ as cli
 from benchmarks import disturbance, measure, peers, record, table, work
 from benchmarks.measure import Bench, Comparison, DifferentWorkError, Target, at_least, compare
 from benchmarks.programs import ours, wire
-from benchmarks.rows import ROWS, memory, scale
+from benchmarks.rows import ROWS, fashion_torch, memory, scale
 from benchmarks.side import Side, SideError
 from benchmarks.work import Federation, Task, Work
+from tests.data import sources
 
 TASK = Work("logistic", batch_size=4, local_epochs=2, learning_rate=0.1, cohort_size=3)
 SIZES = [5, 9, 1, 12]  # ragged: partial batches, a client of one example
@@ -196,7 +197,9 @@ def test_rows_are_whole(name, kind, monkeypatch):
     assert row.program == "ours" or row.program in peers.PROGRAMS
     assert (Path(work.__file__).parent / "programs" / f"{row.program}.py").exists()
     untargeted = name in ("mlp-flower", "bncnn-torch-channels-last", "ecgr-short-torch")
-    without = untargeted or (kind == "gpu" and name in ("logistic-torch", "ecgr-short"))
+    without = untargeted or (
+        kind == "gpu" and name in ("logistic-torch", "ecgr-short", "fashion-torch")
+    )
     assert (kind in row.targets) != without
 
 
@@ -387,6 +390,40 @@ PEER_TASKS = {
         work.images(3, 6, (784,)),
     ),
 }
+
+
+def test_the_published_set_up_is_divided_client_by_client(tmp_path):
+    shape, sizes = (28, 28, 1), {"train": 3000, "test": 20}
+    train, test = (sources.images(size, shape, classes=10) for size in sizes.values())
+    train[0][:, 0, :2, 0] = np.stack(np.divmod(np.arange(3000), 256), axis=1)  # its number
+    sources.write_idx(tmp_path, train, test)
+    found = fashion_torch.federation(tmp_path)
+    assert found.sizes.sum() == 3000
+    assert len(found.sizes) == 10
+    places = found.inputs[:, 0, :2, 0].astype(int) @ [256, 1]
+    np.testing.assert_array_equal(found.inputs, train[0][places])
+    np.testing.assert_array_equal(found.labels, train[1][places])
+    assert np.unique(places).size == 3000
+    np.testing.assert_array_equal(found.test_inputs, test[0])
+    np.testing.assert_allclose(found.mean, train[0].mean(), rtol=1e-6)
+
+
+class Accurate:
+    """A side that has an accuracy after training."""
+
+    def __init__(self, accuracy):
+        self.accuracy = accuracy
+
+    def ask(self, **order):
+        assert order == {"rounds": 9, "shuffle": True, "cohorts": None, "evaluate": True}
+        return {"accuracy": self.accuracy}
+
+
+def test_sides_whose_accuracies_differ_are_not_compared():
+    found = measure.check_accuracy(9, Accurate(0.725), Accurate(0.719))
+    assert found == {"ours": 0.725, "theirs": 0.719}
+    with pytest.raises(DifferentWorkError, match=r"after 9 rounds: 0\.7250 and 0\.7100"):
+        measure.check_accuracy(9, Accurate(0.725), Accurate(0.71))
 
 
 @pytest.mark.parametrize("program", sorted(peers.PROGRAMS))

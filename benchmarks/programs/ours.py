@@ -63,8 +63,8 @@ def main(path: str | None) -> None:
         return _divided(task.federation)
 
     @cache
-    def built(shuffle: bool) -> fx.Simulation:
-        return _simulation(task, divided(), shuffle)
+    def built(shuffle: bool, evaluate: bool = False) -> fx.Simulation:
+        return _simulation(task, divided(), shuffle, evaluate)
 
     def answer(
         rounds: int = 0,
@@ -73,6 +73,7 @@ def main(path: str | None) -> None:
         product: bool = False,
         set_up: bool = False,
         memory: bool = False,
+        evaluate: bool = False,
     ) -> dict[str, Any]:
         if product:
             return {"operations_a_second": _product_rate()}
@@ -86,7 +87,9 @@ def main(path: str | None) -> None:
         if memory:
             simulation = built(shuffle)
             return {"bytes": simulation.memory().peak(simulation.placement.chunk_size)}
-        done = fx.run(built(shuffle), rounds=rounds, eval_every=task.work.eval_every or rounds)
+        done = fx.run(
+            built(shuffle, evaluate), rounds=rounds, eval_every=task.work.eval_every or rounds
+        )
         return wire.Answer(
             seconds=done.run_seconds,
             losses=done.table["train_loss"].tolist(),
@@ -95,6 +98,7 @@ def main(path: str | None) -> None:
             peak_bytes=_peak_bytes(),
             cohorts=done.cohorts.tolist(),
             compile_seconds=done.compile_seconds,
+            accuracy=float(done.table["test_accuracy"][-1]) if evaluate else None,
         )._asdict()
 
     wire.serve(_about(), answer)
@@ -116,17 +120,25 @@ def _divided(federation: work.Federation) -> fx.FederatedDataset:
     return from_owners(examples, np.repeat(np.arange(clients), federation.sizes), clients)
 
 
-def _simulation(task: work.Task, data: fx.FederatedDataset, shuffle: bool) -> fx.Simulation:
+def _simulation(
+    task: work.Task, data: fx.FederatedDataset, shuffle: bool, evaluate: bool
+) -> fx.Simulation:
     spec, federation = task.work, task.federation
     test = data.examples._replace(inputs=federation.test_inputs, labels=federation.test_labels)
     regulator = fx.identity()
     if spec.beta is not None:
         regulator = fx.ecgr(beta=spec.beta, select_ratio=spec.select_ratio)
     return fx.simulation(
-        fx.fedavg(regulator=regulator, learning_rate=spec.learning_rate, **_optimizer(spec)),
+        fx.fedavg(
+            regulator=regulator,
+            learning_rate=spec.learning_rate,
+            decay=spec.decay,
+            decay_every=spec.decay_every,
+            **_optimizer(spec),
+        ),
         _model(task),
         data,
-        test=test if spec.eval_every else None,
+        test=test if spec.eval_every or evaluate else None,
         cohort_size=spec.cohort_size,
         batch_size=spec.batch_size,
         local_epochs=spec.local_epochs,

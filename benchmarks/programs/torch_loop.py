@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -35,25 +36,38 @@ def main(path: str) -> None:
     channels_last = task.work.channels_last
     model = model.to(device, memory_format=networks.layout(channels_last))
     federation = clients(task.federation, device, channels_last)
+    test = tests(task.federation, device, channels_last)
     first, first_statistics = flat(model.parameters()), flat(running(model))
 
-    def answer(rounds: int, shuffle: bool, cohorts: list[list[int]] | None) -> dict[str, Any]:
+    def answer(
+        rounds: int, shuffle: bool, cohorts: list[list[int]] | None, evaluate: bool = False
+    ) -> dict[str, Any]:
         start, start_statistics, losses = first, first_statistics, []
         began = time.perf_counter()
         for index in range(rounds):
             cohort = cohorts[index] if cohorts else _cohort(task.work, len(federation))
+            rate = task.work.learning_rate * task.work.decay ** (index // task.work.decay_every)
             start, start_statistics, loss = run_round(
-                task.work, model, start, start_statistics, [federation[i] for i in cohort], shuffle
+                task.work._replace(learning_rate=rate),
+                model,
+                start,
+                start_statistics,
+                [federation[i] for i in cohort],
+                shuffle,
             )
             losses.append(float(loss))
         if device.type == "cuda":
             torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
+        set_flat(model.parameters(), start)
+        set_flat(running(model), start_statistics)
         return wire.Answer(
-            seconds=time.perf_counter() - began,
+            seconds=seconds,
             losses=losses,
             moved=float((start - first).norm()),
             statistics=float(start_statistics.norm()),
             peak_bytes=peak_bytes(device),
+            accuracy=accuracy(model, test) if evaluate else None,
         )._asdict()
 
     wire.serve(about(device), answer)
@@ -140,6 +154,16 @@ def regulate(deltas: torch.Tensor, beta: float, select_ratio: float) -> torch.Te
     return update * (deltas.sum(0).norm() / update.norm())
 
 
+@torch.no_grad()
+def accuracy(model: nn.Module, test: Client) -> float:
+    """Returns the share of examples whose largest output is at the label."""
+    model.eval()
+    batches = zip(test.inputs.split(1000), test.labels.split(1000), strict=True)
+    hits = sum(int((model(x).argmax(1) == y).sum()) for x, y in batches)
+    model.train()
+    return hits / len(test.labels)
+
+
 def flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
     """Returns all of some tensors as one vector, a copy."""
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
@@ -169,6 +193,16 @@ def clients(
     labels = torch.from_numpy(federation.labels).long().to(device)
     sizes = federation.sizes.tolist()
     return [Client(*both) for both in zip(inputs.split(sizes), labels.split(sizes), strict=True)]
+
+
+def tests(federation: work.Federation, device: torch.device, channels_last: bool) -> Client:
+    """Returns the test examples, on the device."""
+    number = np.array([len(federation.test_labels)])
+    own = federation._replace(
+        inputs=federation.test_inputs, labels=federation.test_labels, sizes=number
+    )
+    (client,) = clients(own, device, channels_last)
+    return client
 
 
 def _cohort(task: work.Work, clients: int) -> list[int]:

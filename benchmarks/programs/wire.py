@@ -29,6 +29,7 @@ class Answer(NamedTuple):
         that says nothing.
       cohorts: who took part in each round, or None from a side that is never asked.
       compile_seconds: what the program's compilation took, apart from `seconds`; 0 without one.
+      accuracy: on the test examples after the last round, where the order says "evaluate": true.
     """
 
     seconds: float
@@ -38,6 +39,7 @@ class Answer(NamedTuple):
     peak_bytes: int
     cohorts: list[list[int]] | None = None
     compile_seconds: float = 0.0
+    accuracy: float | None = None
 
 
 def serve(about: Mapping[str, Any], answer: Callable[..., Mapping[str, Any]]) -> None:
