@@ -58,11 +58,13 @@ def facts(dataset: Dataset) -> dict[str, str]:
     labels = np.asarray(train.labels)
     counts = np.bincount(labels[labels >= 0], minlength=dataset.spec.num_classes)
     owners = train.owners
+    tokens = dataset.spec.vocabulary
+    kind = str(train.inputs.dtype) if tokens is None else f"tokens of {tokens:,}"
     return {
         "name": dataset.name,
         "training examples": f"{len(train.labels):,}",
         "test examples": f"{len(test.labels):,}",
-        "an example": f"{shape}, {train.inputs.dtype}",
+        "an example": f"{shape}, {kind}",
         "classes": f"{dataset.spec.num_classes}, of {counts.min():,} to {counts.max():,} labels",
         "mean": _numbers(train.mean),
         "standard deviation": _numbers(train.std),
