@@ -2,11 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEBIAN := /usr/share/datasets/fashion-mnist
+DATA ?= $(DEBIAN)
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo fashion test bench lint format clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m experiments.digits
+
+# Ten minutes a seed on two cores; finished runs stay. ARGS='--seeds 10'; DATA=/path, of the four files
+fashion: $(filter $(DEBIAN),$(DATA)) $(VENV)/ready
+	JAX_NUM_CPU_DEVICES=$${JAX_NUM_CPU_DEVICES:-2} \
+		$(BIN)/python -m experiments.fashion_mnist published --data-path '$(DATA)' $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --doctest-modules --doctest-glob='*.md' \
@@ -32,6 +39,15 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
+
+# Fashion-MNIST, by a package of the distribution's where that can be installed.
+$(DEBIAN):
+	@as=$$(test "$$(id -u)" = 0 || echo sudo -n); \
+	if command -v apt-get >/dev/null && $$as true 2>/dev/null; then \
+		$$as apt-get -qq update; $$as apt-get -qq install --yes dataset-fashion-mnist; \
+	fi; \
+	test -d $@ || { echo "error: no Fashion-MNIST in $@: sudo apt-get install dataset-fashion-mnist" \
+		"(Debian, Ubuntu), or a folder of the four published files: make fashion DATA=/path" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

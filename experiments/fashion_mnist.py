@@ -1,6 +1,28 @@
-"""Real Fashion-MNIST: FedAvg and ECGR by the published schedule, and NIID-Bench's settings.
+"""ECGR on real Fashion-MNIST by the published schedule, step sizes, and NIID-Bench's settings.
 
-python -m experiments.fashion_mnist published
+Commands:  python -m experiments.fashion_mnist published --seeds 10
+           python -m experiments.fashion_mnist schedules
+           python -m experiments.fashion_mnist niid
+Set-ups:   the functions `published` and `niid_bench` below; ten clients, all in every round.
+Hardware:  2 CPU cores that had other work too, a client on each (JAX_NUM_CPU_DEVICES=2): 205 to
+           485 s a run of `published`, 590 to 700 s of `niid`; 97 and 82 minutes as above.
+Results:   test accuracy in %, mean ± sample standard deviation over seeds, and the paired
+           difference with its 95 % interval (bootstrap) and wins/ties/losses.
+
+           published     last round            mean of the last ten   best
+           fedavg        70.42 ± 2.33          70.44 ± 2.27           70.89 ± 2.08
+           fedavg-ecgr   72.63 ± 2.37          72.64 ± 2.37           73.00 ± 2.18
+           difference    +2.21 [+1.87, +2.59]  +2.20 [+1.87, +2.55]   +2.11 [+1.86, +2.35]
+                         10/0/0                10/0/0                 10/0/0
+
+           ECGR gains two points, two thirds of them after round 50, when the step size is 1/32 of
+           the first and less. That it oscillates less is not shown: −0.14 [−0.32, +0.02].
+
+           niid, seed 0     FedAvg   FedProx   FedNova   SCAFFOLD   (last round)
+           Dirichlet(0.5)    87.70     87.59     87.56      88.27
+           IID               89.25     89.38     89.14      88.90
+
+           All within 1.1 points of what Flower's rerun of NIID-Bench has; docs/fashion_mnist.md.
 """
 
 import sys

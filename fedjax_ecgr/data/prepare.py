@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fedjax_ecgr.check import InputError, nearest
@@ -52,9 +53,14 @@ def prepare(
         builder = _builder(tfds, data_name, folder)
         if trust_manual:
             _trust(builder, manual)
-        config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
-        with terminable():
-            builder.download_and_prepare(download_dir=folder / "downloads", download_config=config)
+        downloads = folder / "downloads"
+        downloads.mkdir(parents=True, exist_ok=True)
+        # its own: what another archive of the same name held would be taken for this one's
+        with terminable(), TemporaryDirectory(prefix="extracted.", dir=downloads) as extracted:
+            config = tfds.download.DownloadConfig(
+                manual_dir=manual, extract_dir=extracted, try_download_gcs=False
+            )
+            builder.download_and_prepare(download_dir=downloads, download_config=config)
     except (InputError, OSError):
         raise
     except Exception as error:  # a builder may raise anything
