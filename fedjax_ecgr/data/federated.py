@@ -302,7 +302,7 @@ def one_label_each(examples: Examples) -> np.ndarray:
     if labels.ndim != 1:
         raise InputError(
             f"labels: shape {labels.shape} is not allowed for a division by label, it must be "
-            f"({len(labels)},), one an example (iid, quantity and natural need none)"
+            f"({len(labels)},), one an example (iid, quantity, log_normal and natural need none)"
         )
     return labels
 
