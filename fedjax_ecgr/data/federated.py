@@ -247,15 +247,20 @@ def check_examples(examples: Examples, num_classes: int | None = None, *, prefix
     inputs = np.asarray(examples.inputs)
     _check_inputs(f"{prefix}inputs", inputs)
     labels = np.asarray(examples.labels)
-    if labels.shape[:1] != (len(inputs),):
+    if not labels.ndim or labels.shape != inputs.shape[: labels.ndim]:
         raise InputError(
-            f"{prefix}labels: shape {labels.shape} is not allowed, it must be ({len(inputs)},) or "
-            f"({len(inputs)}, *target_shape)"
+            f"{prefix}labels: shape {labels.shape} is not allowed, it must be ({len(inputs)},), or "
+            f"as far as it goes that of the inputs, {inputs.shape}, for a label at each position"
         )
     _check_labels(f"{prefix}labels", labels, num_classes)
     if examples.owners is not None:
         check_whole(f"{prefix}owners", np.asarray(examples.owners), (len(inputs),))
     check_scale(examples.mean, examples.std, channels=inputs.shape[-1])
+    if inputs.dtype == np.int32 and (np.any(examples.mean != 0) or np.any(examples.std != 1)):
+        raise InputError(
+            f"{prefix}inputs: int32 is not allowed with a mean and std other than 0 and 1: tokens "
+            "are not normalised, and other numbers are uint8 or floating"
+        )
 
 
 def check_scale(mean: ArrayLike, std: ArrayLike, channels: int) -> None:

@@ -186,7 +186,7 @@ def test_arrays_of_other_numbers_become_float32(dtype):
     assert data.train.inputs.dtype == np.float32
     assert data.train.labels.dtype == data.test.labels.dtype == np.int32
     assert (data.train.mean, data.train.std) == (0.0, 1.0)
-    assert data.spec == ((2,), 3)
+    assert data.spec == Spec((2,), 3)
 
 
 def test_arrays_from_the_device_and_more_classes_than_labels():

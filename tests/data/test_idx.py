@@ -8,6 +8,7 @@ import pytest
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import idx
+from fedjax_ecgr.data.federated import Spec
 from tests.data.sources import idx_bytes, images, write_idx
 
 TRAIN, TEST = images(12), images(6, seed=1)
@@ -19,7 +20,7 @@ def assert_read(data, first=0):
         np.testing.assert_array_equal(part.inputs, inputs)
         np.testing.assert_array_equal(part.labels, labels)
         assert part.inputs.dtype == np.uint8
-    assert data.spec == ((5, 4, 1), 3)
+    assert data.spec == Spec((5, 4, 1), 3)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])

@@ -5,6 +5,7 @@ import pytest
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import image_folder
+from fedjax_ecgr.data.federated import Spec
 from tests.data.sources import encoded, images, write_images
 
 SHAPE = (6, 5, 3)
@@ -43,7 +44,7 @@ def test_split_and_class_are_folders(root, test):
     data = image_folder(data_path=str(root))
     assert_holds(data.train, TRAIN)
     assert_holds(data.test, TEST)
-    assert data.spec == (SHAPE, 3)
+    assert data.spec == Spec(SHAPE, 3)
     assert data.name == "pictures"
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.builders import lc25000
 from fedjax_ecgr.data.datasets import tfds
+from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.data.prepare import prepare
 from tests.data.sources import encoded
 
@@ -51,7 +52,7 @@ def leftovers(tmp_path):
 def test_images_are_downsized_once_and_split_by_number(tmp_path, manual):
     prepared(tmp_path, manual, trust_manual=True)
     data = tfds(data_name="lc25000", data_dir=str(tmp_path / "data"))
-    assert data.spec == ((128, 128, 3), 5)
+    assert data.spec == Spec((128, 128, 3), 5)
     assert np.bincount(data.train.labels).tolist() == [8] * 5
     assert np.bincount(data.test.labels).tolist() == [2] * 5
     held = {

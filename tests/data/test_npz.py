@@ -8,6 +8,7 @@ import pytest
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import npz
+from fedjax_ecgr.data.federated import Spec
 from tests.data.sources import images
 
 TRAIN, TEST = images(12), images(6, seed=1)
@@ -26,7 +27,7 @@ def test_arrays_are_read_as_they_were_saved(tmp_path, save):
     assert data.name == "mine"
     np.testing.assert_array_equal(data.train.inputs, TRAIN[0])
     np.testing.assert_array_equal(data.test.labels, TEST[1])
-    assert data.spec == ((5, 4, 1), 4)
+    assert data.spec == Spec((5, 4, 1), 4)
     assert (data.train.mean, data.train.std) == (1, 2)
 
 

@@ -11,6 +11,7 @@ from tensorflow_datasets.core import features
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data import partition
 from fedjax_ecgr.data.datasets import tfds
+from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.data.prepare import prepare
 from tests.data.sources import encoded, images, prepare_tfds
 
@@ -46,7 +47,7 @@ def test_examples_are_those_that_were_prepared(tmp_path, shape, others, test):
     data = tfds(data_name="small", data_dir=str(tmp_path))
     assert in_order(data.train.inputs, data.train.labels) == in_order(*splits["train"])
     assert in_order(data.test.inputs, data.test.labels) == in_order(*splits[test])
-    assert data.spec == (shape, 3)
+    assert data.spec == Spec(shape, 3)
     assert data.name == "small"
     mean = splits["train"][0].mean(axis=(0, 1, 2))
     np.testing.assert_allclose(data.train.mean, mean, rtol=1e-6)

@@ -20,7 +20,7 @@ import pytest
 
 from fedjax_ecgr import DivergedError, InputError, metrics, runs
 from fedjax_ecgr.runs import Choice, RunConfig, config, report, store
-from fedjax_ecgr.runs.config import LISTINGS, options_of
+from fedjax_ecgr.runs.config import LISTINGS, SEVERAL, options_of
 from fedjax_ecgr.engine import simulation
 
 SMALL = RunConfig(
@@ -70,7 +70,7 @@ def test_an_older_configuration_has_what_is_new_at_its_default():
 def test_a_configuration_holds_every_option_of_its_choices():
     for kind in LISTINGS:
         choices = getattr(SMALL, kind)
-        for choice in choices if kind == "transforms" else [choices]:
+        for choice in choices if kind in SEVERAL else [choices]:
             assert list(choice.options) == list(options_of(kind, choice.name))
     assert SMALL.regulator.options == {
         "beta": 0.1,

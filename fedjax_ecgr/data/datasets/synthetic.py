@@ -64,8 +64,8 @@ def synthetic(
       InputError: if an argument is out of range.
 
     >>> data = synthetic(alpha=0.5, beta=0.5, num_clients=3, max_size=100)
-    >>> data.name, data.spec
-    ('synthetic(0.5,0.5)', Spec(input_shape=(60,), num_classes=10))
+    >>> data.name, data.spec.input_shape, data.spec.num_classes
+    ('synthetic(0.5,0.5)', (60,), 10)
     """
     number("alpha", alpha, low=0.0)
     number("beta", beta, low=0.0)
