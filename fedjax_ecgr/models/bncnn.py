@@ -26,6 +26,7 @@ def bncnn(
     blocks: Sequence[Sequence[int]] = ((64, 64), (128, 128), (256, 256)),
     hidden: Sequence[int] = (),
     kernel: int = 3,
+    initial: str = "pytorch",
     dtype: DType = jnp.float32,
 ) -> Model:
     """Returns blocks of convolutions and a dense head; by default the 6-convolution CNN.
@@ -40,6 +41,7 @@ def bncnn(
       blocks: for each block, the channels of each of its convolutions.
       hidden: width of each hidden layer of the head.
       kernel: side of the convolutions' kernels.
+      initial: how parameters start: `pytorch`, `glorot`, `he` or `lecun`.
       dtype: dtype of the parameters.
 
     Raises:
@@ -82,4 +84,4 @@ def bncnn(
             x = jax.nn.relu(max_pool(x) if i in block_ends else x)
         return hidden_layers(params, flatten(x)), new_stats
 
-    return headed("bncnn", init, body)
+    return headed("bncnn", init, body, initial)

@@ -8,7 +8,7 @@ from fedjax_ecgr.models.lenet import lenet
 from fedjax_ecgr.types import DType
 
 
-def niid_cnn(spec: Spec, dtype: DType = jnp.float32) -> Model:
+def niid_cnn(spec: Spec, initial: str = "pytorch", dtype: DType = jnp.float32) -> Model:
     """Returns NIID-Bench's CNN: 44,426 parameters on 28 × 28 × 1 with ten classes.
 
     conv1 (6, 5 × 5), max-pool 2, ReLU, conv2 (16, 5 × 5), max-pool 2, ReLU, flatten, fc1 (120),
@@ -16,9 +16,10 @@ def niid_cnn(spec: Spec, dtype: DType = jnp.float32) -> Model:
 
     Args:
       spec: shape of an example (height, width, channels) and number of classes.
+      initial: how parameters start: `pytorch`, `glorot`, `he` or `lecun`.
       dtype: dtype of the parameters.
 
     Raises:
       InputError: examples are no images, or smaller than 16 × 16, where nothing is left to pool.
     """
-    return lenet(spec, padding=0, dtype=dtype)._replace(name="niid_cnn")
+    return lenet(spec, padding=0, initial=initial, dtype=dtype)._replace(name="niid_cnn")
