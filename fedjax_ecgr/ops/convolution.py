@@ -42,8 +42,8 @@ def conv_general_dilated(
     Has lax's signature, so that a flax layer takes it:
     `nnx.Conv(..., conv_general_dilated=conv_general_dilated)`. Two spatial dimensions in the layout
     ("NHWC", "HWIO", "NHWC"), without dilation and groups, become matrix products; anything else,
-    and anything on another backend than the CPU, is lax's own convolution. Gradients are taken in
-    reverse (`jax.grad`, `jax.vjp`), to any order; `jax.jvp` fails where Winograd's way is taken.
+    and anything on another backend than the CPU, is lax's own convolution. Derivatives are taken
+    in reverse and forward mode, to any order.
 
     Args:
       lhs: inputs [B, H, W, I].

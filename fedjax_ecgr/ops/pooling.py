@@ -1,11 +1,12 @@
 """Max-pooling with a fast gradient, and PyTorch's: to the first of the largest values."""
 
-from functools import partial
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.interpreters import ad, batching
 
+from fedjax_ecgr.ops.primitives import primitive
 from fedjax_ecgr.types import Array
 
 Shape = tuple[int, ...]
@@ -26,7 +27,8 @@ def max_pool(inputs: Array) -> Array:
 
 def first_largest(inputs: Array, axes: Axes) -> Array:
     """Returns the maximum over `axes`; the gradient goes to the first of the largest values."""
-    return _first_largest(inputs, inputs.shape, axes)
+    (outputs,) = _maximum.bind(inputs, axes=axes)
+    return outputs
 
 
 def largest(inputs: Array, axes: Axes) -> tuple[Array, Array]:
@@ -35,27 +37,6 @@ def largest(inputs: Array, axes: Axes) -> tuple[Array, Array]:
     The gradient of the maximum is that of `first_largest`.
     """
     return first_largest(inputs, axes), _reduced(lax.stop_gradient(inputs), axes)[1]
-
-
-# Autodiff's gradient of a maximum splits ties evenly. Value and position come out of one reduction
-# because XLA computes a reduction once, where it repeats an elementwise maximum in every operation
-# that reads it.
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _first_largest(inputs: Array, shape: Shape, axes: Axes) -> Array:
-    return _reduced(inputs, axes)[0]
-
-
-def _forward(inputs: Array, shape: Shape, axes: Axes) -> tuple[Array, Array]:
-    return largest(inputs, axes)
-
-
-def _backward(shape: Shape, axes: Axes, position: Array, gradient: Array) -> tuple[Array]:
-    position, gradient = (jnp.expand_dims(x, axes) for x in (position, gradient))
-    zero = jnp.zeros((), gradient.dtype)
-    return (jnp.where(position == _positions(shape, axes), gradient, zero),)
-
-
-_first_largest.defvjp(_forward, _backward)
 
 
 def _reduced(inputs: Array, axes: Axes) -> tuple[Array, Array]:
@@ -76,3 +57,28 @@ def _positions(shape: Shape, axes: Axes) -> Array:
     for axis in axes:
         places = places * shape[axis] + lax.broadcasted_iota(jnp.int32, shape, axis)
     return places
+
+
+def _tangent(
+    primals: Sequence[Array], tangents: Sequence[Array], axes: Axes
+) -> tuple[list[Array], list[Array]]:
+    (inputs,), (tangent,) = primals, tangents
+    outputs, position = largest(inputs, axes)
+    here = jnp.expand_dims(position, axes) == _positions(inputs.shape, axes)
+    return [outputs], [jnp.sum(jnp.where(here, tangent, jnp.zeros((), tangent.dtype)), axes)]
+
+
+def _mapped(
+    args: Sequence[Array], mapped: Sequence[int], axes: Axes
+) -> tuple[list[Array], list[int]]:
+    inputs = jnp.moveaxis(args[0], mapped[0], 0)
+    return [first_largest(inputs, tuple(axis + 1 for axis in axes))], [0]
+
+
+# Autodiff's gradient of a maximum splits ties evenly. Value and position come out of one reduction
+# because XLA computes a reduction once, where it repeats an elementwise maximum in every operation
+# that reads it. A primitive and no `jax.custom_jvp`, whose rule is lost where a scan is
+# differentiated twice.
+_maximum = primitive("first_largest", lambda inputs, axes: (_reduced(inputs, axes)[0],))
+ad.primitive_jvps[_maximum] = _tangent
+batching.primitive_batchers[_maximum] = _mapped

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fedjax_ecgr.ops.pooling import largest
+from fedjax_ecgr.ops.primitives import linear
 from fedjax_ecgr.types import Array, PyTree
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -40,7 +41,7 @@ BACKWARD_BYTES = 13 * 2**20
 """The same for transformed inputs and outputs' gradients together, which are read again at once."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def convolve(inputs: Array, kernel: Array, padding: Padding, precision: Any = None) -> Array:
     """Convolves inputs [B, H, W, I] with a kernel [3, 3, I, O], stride 1, to [B, H', W', O]."""
     height, width = _extent(inputs, padding)
@@ -52,26 +53,32 @@ def convolve(inputs: Array, kernel: Array, padding: Padding, precision: Any = No
     return _in_chunks(some, inputs)
 
 
-def _forward(
-    inputs: Array, kernel: Array, padding: Padding, precision: Any
-) -> tuple[Array, tuple[Array, Array]]:
-    return convolve(inputs, kernel, padding, precision), (inputs, kernel)
-
-
-def _backward(
-    padding: Padding, precision: Any, residuals: tuple[Array, Array], gradient: Array
+@convolve.defjvp
+def _tangent(
+    padding: Padding, precision: Any, primals: tuple[Array, ...], tangents: tuple[Array, ...]
 ) -> tuple[Array, Array]:
+    inputs, kernel = primals
+
+    def forward(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array]:
+        (inputs, kernel), (by_inputs, by_kernel) = primals, tangents
+        return (
+            convolve(by_inputs, kernel, padding, precision)
+            + convolve(inputs, by_kernel, padding, precision),
+        )
+
+    def backward(primals: tuple[Array, ...], gradient: tuple[Array, ...]) -> tuple[Array, Array]:
+        inputs, kernel = primals
+        return _pull(inputs, kernel, padding, precision, tiles, *gradient)
+
     def tiles(gradient: Array) -> Tile:
         _, height, width, _ = gradient.shape
         return _pairs(_pad(gradient, ((0, height % 2), (0, width % 2))))
 
-    return _pull(*residuals, padding, precision, tiles, gradient)
+    (tangent,) = linear(forward, backward, primals, tangents)
+    return convolve(inputs, kernel, padding, precision), tangent
 
 
-convolve.defvjp(_forward, _backward)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def convolve_max_pool(
     inputs: Array, kernel: Array, padding: Padding, precision: Any = None
 ) -> Array:
@@ -80,37 +87,52 @@ def convolve_max_pool(
     An odd last row or column of the convolution is dropped. The gradient goes to the first of a
     window's largest values.
     """
-    return _pool_forward(inputs, kernel, padding, precision)[0]
+    return _pooled(inputs, kernel, _whole(inputs, padding), precision)[0]
 
 
-def _pool_forward(
-    inputs: Array, kernel: Array, padding: Padding, precision: Any
-) -> tuple[Array, tuple[Array, Array, Array]]:
+@convolve_max_pool.defjvp
+def _pool_tangent(
+    padding: Padding, precision: Any, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
+    inputs, kernel = primals
     padding = _whole(inputs, padding)
+
+    def forward(residuals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array]:
+        inputs, kernel, position = residuals
+        weights, by_weights = _weights(kernel), _weights(tangents[1])
+
+        def some(inputs: Array, by_inputs: Array, position: Array) -> Array:
+            tile = _each(
+                jnp.add,
+                _tiles(by_inputs, weights, padding, precision),
+                _tiles(inputs, by_weights, padding, precision),
+            )
+            return lax.select_n(position, *tile[0], *tile[1])
+
+        return (_in_chunks(some, inputs, tangents[0], position),)
+
+    def backward(residuals: tuple[Array, ...], gradient: tuple[Array, ...]) -> tuple[Array, Array]:
+        inputs, kernel, position = residuals
+        return _pull(inputs, kernel, padding, precision, tiles, *gradient, position)
+
+    def tiles(gradient: Array, position: Array) -> Tile:
+        zero = jnp.zeros((), gradient.dtype)
+        return [[jnp.where(position == 2 * i + j, gradient, zero) for j in (0, 1)] for i in (0, 1)]
+
+    outputs, position = _pooled(inputs, kernel, padding, precision)
+    (tangent,) = linear(forward, backward, (inputs, kernel, position), tangents)
+    return outputs, tangent
+
+
+def _pooled(inputs: Array, kernel: Array, padding: Padding, precision: Any) -> tuple[Array, Array]:
+    """Returns the pooled outputs, and which of its window's four each of them is."""
     weights = _weights(kernel)
 
     def some(inputs: Array) -> tuple[Array, Array]:
         tile = _tiles(inputs, weights, padding, precision)
         return largest(jnp.stack([*tile[0], *tile[1]], axis=3), (3,))
 
-    outputs, position = _in_chunks(some, inputs)
-    return outputs, (inputs, kernel, position)
-
-
-def _pool_backward(
-    padding: Padding, precision: Any, residuals: tuple[Array, Array, Array], gradient: Array
-) -> tuple[Array, Array]:
-    inputs, kernel, position = residuals
-
-    def tiles(gradient: Array, position: Array) -> Tile:
-        zero = jnp.zeros((), gradient.dtype)
-        return [[jnp.where(position == 2 * i + j, gradient, zero) for j in (0, 1)] for i in (0, 1)]
-
-    padding = _whole(inputs, padding)
-    return _pull(inputs, kernel, padding, precision, tiles, gradient, position)
-
-
-convolve_max_pool.defvjp(_pool_forward, _pool_backward)
+    return _in_chunks(some, inputs)
 
 
 def _weights(kernel: Array) -> Tile:
@@ -282,12 +304,13 @@ def _whole(inputs: Array, padding: Padding) -> Padding:
     return (top, bottom - height % 2), (left, right - width % 2)
 
 
-def _in_chunks(function: Callable[[Array], PyTree], inputs: Array) -> PyTree:
+def _in_chunks(function: Callable[..., PyTree], inputs: Array, *others: Array) -> PyTree:
     """Applies `function` to as many examples at a time as FORWARD_BYTES allows."""
     chunks = _chunks(inputs.shape[0], inputs.nbytes, FORWARD_BYTES)
     if chunks == 1:
-        return function(inputs)
-    outputs = lax.map(function, _split(inputs, chunks))
+        return function(inputs, *others)
+    parts = tuple(_split(x, chunks) for x in (inputs, *others))
+    outputs = lax.map(lambda part: function(*part), parts)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
 

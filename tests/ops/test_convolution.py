@@ -1,5 +1,6 @@
 """The convolution by matrix products against lax's, in float64: outputs and both gradients."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from fedjax_ecgr.ops import banded, winograd
 from fedjax_ecgr.ops.banded import tile_width
 from fedjax_ecgr.ops.convolution import LAYOUT, conv_general_dilated, conv_max_pool
+from fedjax_ecgr.ops.pooling import max_pool
 
 EDGE = st.tuples(st.integers(0, 2), st.integers(0, 2))
 
@@ -143,18 +145,97 @@ def test_many_channels_are_pooled_winograds_way_and_equal_laxs(
         assert_pools_as_lax(*draw(7, (batch, *size, features[0]), (3, 3, *features)), padding)
 
 
-@pytest.mark.parametrize("features", [(1, 2), (16, 16)], ids=["few", "many channels"])
-def test_second_derivatives_through_pooling_equal_laxs(features):
+def convolution(x, w):
+    return conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT)
+
+
+def convolution_of_lax(x, w):
+    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT)
+
+
+PAIRS = {
+    "convolution": (convolution, convolution_of_lax),
+    "pooled": (
+        lambda x, w: conv_max_pool(x, w, ((2, 0), (0, 1))),
+        lambda x, w: pool_of_lax(x, w, ((2, 0), (0, 1))),
+    ),
+}
+
+
+def derivatives(function):
+    """(x, w), a direction and weights of the outputs -> derivatives of every mode, by name."""
+
+    def loss(point, g):
+        return jnp.sum(g * function(*point) ** 3)
+
+    def of(point, direction, g):
+        linear = jax.linearize(function, *point)[1]
+        return {
+            "jvp": jax.jvp(function, point, direction)[1],
+            "only the kernel": jax.jvp(lambda w: function(point[0], w), point[1:], direction[1:]),
+            "linearize": linear(*direction),
+            "transposed": jax.linear_transpose(linear, *point)(g),
+            "forward over reverse": jax.jvp(lambda p: jax.grad(loss)(p, g), (point,), (direction,)),
+            "reverse over forward": jax.grad(
+                lambda p: jax.jvp(lambda q: loss(q, g), (p,), (direction,))[1]
+            )(point),
+            "reverse over reverse": jax.vjp(lambda p: jax.grad(loss)(p, g), point)[1](direction),
+            "forward over forward": jax.jvp(
+                lambda *p: jax.jvp(function, p, direction)[1], point, direction
+            ),
+        }
+
+    return of
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize(
+    ("size", "features", "chunk_bytes"),
+    [((5, 6), (1, 2), 2**26), ((5, 6), (16, 17), 2**26), ((6, 4), (17, 16), 1)],
+    ids=["few", "many channels", "many channels in chunks"],
+)
+def test_derivatives_of_every_mode_equal_laxs(pair, size, features, chunk_bytes, monkeypatch):
+    monkeypatch.setattr(winograd, "FORWARD_BYTES", chunk_bytes)
+    monkeypatch.setattr(winograd, "BACKWARD_BYTES", chunk_bytes)
     with jax.enable_x64(True):
-        x, w, v = draw(8, (1, 5, 6, features[0]), (3, 3, *features), (3, 3, *features))
+        x, w, dx, dw = draw(8, *[(2, *size, features[0]), (3, 3, *features)] * 2)
+        ours, theirs = PAIRS[pair]
+        (g,) = draw(9, jax.eval_shape(theirs, x, w).shape)
+        ours, theirs = (jax.jit(derivatives(f))((x, w), (dx, dw), g) for f in (ours, theirs))
+        chex.assert_trees_all_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
-        def slope(function):
-            def gradient(w):
-                return jax.grad(lambda w: (function(x, w, "SAME") ** 3).sum())(w)
 
-            return jax.jit(jax.grad(lambda w: (gradient(w) * v).sum()))(w)
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("features", [(1, 2), (16, 16)], ids=["few", "many channels"])
+def test_derivatives_of_every_mode_under_vmap_equal_a_loop(pair, features):
+    with jax.enable_x64(True):
+        x, dx, w, dw = draw(10, *[(2, 4, 6, features[0])] * 2, *[(3, 3, 3, *features)] * 2)
+        (g,) = draw(11, (3, *jax.eval_shape(PAIRS[pair][1], x, w[0]).shape))
+        of = derivatives(PAIRS[pair][0])
 
-        np.testing.assert_allclose(slope(conv_max_pool), slope(pool_of_lax), rtol=1e-10)
+        # kernels of three clients over the same inputs
+        def run(w, dw, g):
+            return of((x, w), (dx, dw), g)
+
+        alone = jax.jit(run)
+        loop = [alone(*parts) for parts in zip(w, dw, g, strict=True)]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *loop)
+        chex.assert_trees_all_close(jax.jit(jax.vmap(run))(w, dw, g), stacked, rtol=1e-9, atol=1e-9)
+
+
+def test_derivatives_of_pooling_equal_laxs():
+    def ours(x, w):
+        return max_pool(x * w)
+
+    def theirs(x, w):
+        window = (1, 2, 2, 1)
+        return jax.lax.reduce_window(x * w, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+    with jax.enable_x64(True):
+        x, w, dx, dw = draw(12, *[(2, 5, 6, 3)] * 4)
+        (g,) = draw(13, (2, 2, 3, 3))
+        ours, theirs = (jax.jit(derivatives(f))((x, w), (dx, dw), g) for f in (ours, theirs))
+        chex.assert_trees_all_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
