@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from fedjax_ecgr.check import known
+from fedjax_ecgr.check import count, known
 from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models.base import Model, check_images
 from fedjax_ecgr.models.layers import Norm, conv, conv_init, overlapping_max_pool
@@ -14,7 +14,6 @@ STEMS = {
     "imagenet": "7 × 7 with stride 2, then max-pooling 3 with stride 2",
     "cifar": "3 × 3 with stride 1, for images of about 32 × 32",
 }
-_STAGES = (64, 128, 256, 512)
 
 
 def resnet18(
@@ -22,6 +21,7 @@ def resnet18(
     stem: str = "imagenet",
     norm: str = "batch",
     groups: int = 2,
+    width: int = 64,
     initial: str = "pytorch",
     dtype: DType = jnp.float32,
 ) -> Model:
@@ -41,6 +41,7 @@ def resnet18(
       stem: `imagenet` or `cifar`.
       norm: what is behind each convolution: `batch`, `group` or `none`.
       groups: of channels, for `group`.
+      width: channels of the stem and the first stage; the others have 2, 4 and 8 times as many.
       initial: how parameters start: `pytorch`, `glorot`, `he` or `lecun`.
       dtype: dtype of the parameters.
 
@@ -49,7 +50,9 @@ def resnet18(
     """
     check_images("resnet18", spec)
     known("stem", stem, STEMS)
-    layer = Norm.of(norm, groups, _STAGES[0])
+    count("width", width)
+    layer = Norm.of(norm, groups, width)
+    blocks = _blocks(width)
     side = 7 if stem == "imagenet" else 3
 
     def normalised_init(
@@ -60,13 +63,11 @@ def resnet18(
         return {"conv": convolution, "norm": params}, stats
 
     def init(key: Array) -> tuple[PyTree, PyTree]:
-        head_key, stem_key, *keys = jax.random.split(key, 2 + 3 * 2 * len(_STAGES))
-        params = head_init(head_key, (_STAGES[-1], spec.num_classes), dtype)
+        head_key, stem_key, *keys = jax.random.split(key, 2 + 3 * len(blocks))
+        params = head_init(head_key, (blocks[-1][1], spec.num_classes), dtype)
         stats = {}
-        params["stem"], stats["stem"] = normalised_init(
-            stem_key, side, spec.input_shape[-1], _STAGES[0]
-        )
-        for number, (inputs, outputs, _) in enumerate(_blocks(), start=1):
+        params["stem"], stats["stem"] = normalised_init(stem_key, side, spec.input_shape[-1], width)
+        for number, (inputs, outputs, _) in enumerate(blocks, start=1):
             own = iter(keys[3 * number - 3 : 3 * number])
             parts = {
                 "first": normalised_init(next(own), 3, inputs, outputs),
@@ -97,7 +98,7 @@ def resnet18(
         x = jax.nn.relu(x)
         if stem == "imagenet":
             x = overlapping_max_pool(x)
-        for number, (_, _, stride) in enumerate(_blocks(), start=1):
+        for number, (_, _, stride) in enumerate(blocks, start=1):
             own, before = params[f"block{number}"], stats[f"block{number}"]
             after = {}
             y, after["first"] = normalised(own["first"], before["first"], x, stride)
@@ -110,9 +111,9 @@ def resnet18(
     return headed("resnet18", init, body, initial)
 
 
-def _blocks() -> list[tuple[int, int, int]]:
+def _blocks(width: int) -> list[tuple[int, int, int]]:
     """Returns channels in, channels out and stride of each block."""
     found = []
-    for before, after in zip((_STAGES[0], *_STAGES), _STAGES, strict=False):
+    for before, after in ((width * a, width * b) for a, b in ((1, 1), (1, 2), (2, 4), (4, 8))):
         found += [(before, after, 1 if before == after else 2), (after, after, 1)]
     return found

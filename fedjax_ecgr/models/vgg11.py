@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from fedjax_ecgr.check import count
 from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models.base import Model, check_images
 from fedjax_ecgr.models.layers import Norm, conv, conv_init
@@ -10,13 +11,14 @@ from fedjax_ecgr.models.mlp import head_init, headed
 from fedjax_ecgr.ops.pooling import max_pool
 from fedjax_ecgr.types import Array, DType, PyTree
 
-_BLOCKS = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+_BLOCKS = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 
 
 def vgg11(
     spec: Spec,
     norm: str = "none",
     groups: int = 2,
+    width: int = 64,
     initial: str = "pytorch",
     dtype: DType = jnp.float32,
 ) -> Model:
@@ -31,6 +33,7 @@ def vgg11(
       spec: shape of an example (height, width, channels) and number of classes.
       norm: what is behind each convolution: `none`, `batch` or `group`.
       groups: of channels, for `group`.
+      width: channels of the first convolution; the last have 8 times as many.
       initial: how parameters start: `pytorch`, `glorot`, `he` or `lecun`.
       dtype: dtype of the parameters.
 
@@ -38,8 +41,9 @@ def vgg11(
       InputError: examples are no images, or smaller than 32 × 32, or an option is not allowed.
     """
     check_images("vgg11", spec, 2 ** len(_BLOCKS), "five poolings")
-    layer = Norm.of(norm, groups, 64)
-    channels = [spec.input_shape[-1], *(outputs for block in _BLOCKS for outputs in block)]
+    count("width", width)
+    layer = Norm.of(norm, groups, width)
+    channels = [spec.input_shape[-1], *(width * times for block in _BLOCKS for times in block)]
 
     def init(key: Array) -> tuple[PyTree, PyTree]:
         head_key, *keys = jax.random.split(key, len(channels))

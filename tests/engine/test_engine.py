@@ -720,23 +720,38 @@ def test_other_kinds_of_keys_work():
     assert np.isfinite(info.train_loss)
 
 
+SMALL_MODELS = {
+    "bncnn": {"blocks": ((2,), (2,))},
+    "gru": {"embedding": 2, "hidden": (4,)},
+    "mlp": {"hidden": (4,)},
+    "resnet18": {"width": 2, "norm": "group", "stem": "cifar"},
+    "vgg11": {"width": 2, "norm": "batch"},
+}
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_runs(name):
-    rng = np.random.default_rng(0)
+def test_every_model_runs_under_every_placement(name):
+    rng, side = np.random.default_rng(0), 32 if name == "vgg11" else 16
     examples = fx.Examples(
-        rng.integers(0, 256, (9, 16, 16, 1), np.uint8),
+        rng.integers(0, 256, (9, side, side, 1), np.uint8),
         rng.integers(0, 3, 9).astype(np.int32),
         np.array(128.0),
         np.array(73.0),
     )
-    spec = fx.Spec((16, 16, 1), 3)
+    spec = fx.Spec((side, side, 1), 3)
     if name == "gru":
         one = np.array(1.0)
         tokens = examples.inputs[:, :6, 0, 0].astype(np.int32) % 5
         examples = examples._replace(inputs=tokens, mean=0 * one, std=one)
         spec = fx.Spec((6,), 3, vocabulary=5)
-    options = {"bncnn": {"blocks": ((2,), (2,))}, "mlp": {"hidden": (4,)}}.get(name, {})
-    net = MODELS[name](spec, **options)
+    net = MODELS[name](spec, **SMALL_MODELS.get(name, {}))
     data = from_owners(examples, np.repeat([0, 2], [5, 4]), 3)
-    history = fx.simulate(fx.fedavg(), net, data, test=examples, rounds=2, batch_size=4)
-    assert np.isfinite(history.table["train_loss"]).all()
+    ends = []
+    for layout in ("scan", "vmap", "devices"):
+        own = {"num_devices": 2} if layout == "devices" else {}
+        built = fx.simulation(fx.fedavg(), net, data, batch_size=4, placement=layout, **own)
+        history = fx.run(built, rounds=1)
+        assert np.isfinite(history.table["train_loss"]).all()
+        ends.append(jax.device_get((history.state.params, history.state.batch_stats)))
+    for end in ends[1:]:
+        chex.assert_trees_all_close(end, ends[0], rtol=1e-3, atol=1e-4)
