@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from fedjax_ecgr.check import count
 from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models.base import Model
-from fedjax_ecgr.models.pooled import pooled
+from fedjax_ecgr.models.convolutions import pooled
 from fedjax_ecgr.types import DType
 
 
