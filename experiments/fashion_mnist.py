@@ -91,7 +91,7 @@ def _schedules() -> dict[str, RunConfig]:
         f"{name}-{rate:g}{'-constant' if decay == 1 else ''}": published(
             regulator, rate=rate, decay=decay
         )
-        for rate in (0.001, 0.002, 0.005, 0.01, 0.02)
+        for rate in (0.001, 0.005, 0.02)
         for decay in (0.5, 1.0)
         for name, regulator in REGULATORS.items()
     }
