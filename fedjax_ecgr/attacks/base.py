@@ -37,7 +37,7 @@ class Attack(NamedTuple):
     Attributes:
       name: what reports call it.
       hyperparameters: its numbers, the leaves a sweep varies.
-      labels: `(labels [B], num_classes, hyperparameters) -> labels`, of a malicious client's batch.
+      labels: `(labels [B, ...], num_classes, hyperparameters) -> labels`, of malicious clients.
       alone: `(update, attacking) -> update`, of one malicious client.
       together: `(updates, attacking) -> updates`, [c, ...] leaves: the whole cohort's; only the
         rows of malicious clients may change. The updates are then kept stacked, as for an

@@ -27,12 +27,12 @@ class Apply(Protocol):
     def __call__(
         self, params: PyTree, stats: PyTree, inputs: Array, *, mask: Array, train: bool, key: Array
     ) -> tuple[Array, PyTree]:
-        """Returns `(outputs, stats)`.
+        """Returns `(outputs, stats)`: outputs [B, classes] or, for sequences, [B, length, classes].
 
         Args:
           params: the trainable parameters.
           stats: the running statistics; returned unchanged where `train` is false.
-          inputs: one batch [B, ...], already normalised, in the parameters' dtype.
+          inputs: one batch [B, ...], normalised, in the parameters' dtype; or int32 tokens.
           mask: [B] bool, false at rows that only fill the batch up. A row's output must not
             depend on the rows that are masked, and neither must the new statistics.
           train: whether batch statistics are used and updated and dropout is on; static.

@@ -61,7 +61,7 @@ def from_linen(
       module: the module, not yet bound to variables.
       spec: shape of an example.
       name: what reports call it; the class's name where none is given.
-      dtype: dtype of the example that `init` traces the module with.
+      dtype: dtype of the example that `init` traces the module with, where it is not of tokens.
       head: names of the submodules that are the last layer ("Dense_1"), for algorithms that treat
         it apart.
       features: name of the method that returns [B, F], what the last layer is given, for algorithms
@@ -82,7 +82,8 @@ def from_linen(
 
     def init(key: Array) -> tuple[PyTree, PyTree]:
         params_key, dropout_key = jax.random.split(key)
-        sample = jnp.zeros((1, *spec.input_shape), dtype)
+        kind = dtype if spec.vocabulary is None else jnp.int32
+        sample = jnp.zeros((1, *spec.input_shape), kind)
         keywords = options(sample, jnp.ones(1, bool), train=False)
         stats = dict(
             module.init({"params": params_key, "dropout": dropout_key}, sample, **keywords)

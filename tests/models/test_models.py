@@ -464,3 +464,31 @@ def test_a_built_module_keeps_its_parameters():
     np.testing.assert_array_equal(params["linear"]["kernel"], module.linear.kernel[...])
     x = batch(Spec((6,), 3), 2)
     np.testing.assert_array_equal(apply(model, params, stats, x)[0], module(x))
+
+
+class LinenTokens(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(3)(linen.Embed(6, 2)(x))
+
+
+class NnxTokens(nnx.Module):
+    def __init__(self, rngs):
+        self.embed = nnx.Embed(6, 2, rngs=rngs)
+        self.out = nnx.Linear(2, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(self.embed(x))
+
+
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+def test_modules_of_flax_take_tokens(kind):
+    spec = Spec((4,), 3, vocabulary=6, target_shape=(4,))
+    model = from_linen(LinenTokens(), spec) if kind == "linen" else from_nnx(NnxTokens)
+    params, stats = model.init(KEY)
+    tokens = batch(spec, 2)
+    out, _ = apply(model, params, stats, tokens)
+    assert out.shape == (2, 4, 3)
+    changed, _ = apply(model, params, stats, tokens.at[:, 1].set((tokens[:, 1] + 1) % 6))
+    np.testing.assert_array_equal(changed[:, [0, 2, 3]], out[:, [0, 2, 3]])
+    assert not np.allclose(changed[:, 1], out[:, 1])
