@@ -20,6 +20,7 @@ from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs import config
 from fedjax_ecgr.runs.config import (
     LISTINGS,
+    SEVERAL,
     Choice,
     RunConfig,
     from_json,
@@ -271,7 +272,7 @@ def test_help_tells_of_every_option_of_every_factory(capsys, monkeypatch):
         for name in listing:
             assert f"--{kind}" in words
             assert name in shown
-            space = dashed(name) if kind == "transforms" else kind
+            space = dashed(name) if kind in SEVERAL else kind
             for option, parameter in options_of(kind, name).items():
                 assert f"--{space}.{dashed(option)}" in words
                 assert parameter.help, f"{name}: {option} is not in its docstring"
@@ -506,7 +507,7 @@ def test_data_is_listed_and_shown(capsys, tmp_path):
         "training examples: 12\n",
         "test examples: 6\n",
         "an example: 5 × 4 × 1, uint8\n",
-        "classes: 3, of 4 to 4 examples\n",
+        "classes: 3, of 4 to 4 labels\n",
         "picture: mine.png\n",
     ):
         assert said in shown
