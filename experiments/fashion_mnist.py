@@ -18,6 +18,14 @@ Results:   test accuracy in %, mean ± sample standard deviation over seeds, and
            ECGR gains two points, two thirds of them after round 50, when the step size is 1/32 of
            the first and less. That it oscillates less is not shown: −0.14 [−0.32, +0.02].
 
+           schedules, seed 0       halved every ten rounds       constant   (last round)
+           learning rate           0.001   0.005    0.02         0.001   0.005    0.02
+           fedavg                  73.14   81.18   85.78         81.59   85.94   86.73
+           fedavg-ecgr             76.16   82.43   86.15         82.64   86.85   87.12
+
+           A larger or a constant step size does for plain FedAvg what ECGR does and much more;
+           what ECGR adds to it shrinks from 3.0 to 0.4 points, which one seed cannot tell from 0.
+
            niid, seed 0     FedAvg   FedProx   FedNova   SCAFFOLD   (last round)
            Dirichlet(0.5)    87.70     87.59     87.56      88.27
            IID               89.25     89.38     89.14      88.90
