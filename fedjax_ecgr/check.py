@@ -7,6 +7,7 @@ traced (a hyperparameter inside a user's own `jit` or `vmap`) has no number yet 
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -44,6 +45,22 @@ def part(field: str, value: Any, contract: type | tuple[type, ...], wanted: str)
     """
     if not isinstance(value, contract):
         raise InputError(f"{field}: {shown(value)} is not allowed, it must be {wanted}")
+
+
+def folder(field: str, value: str | Path | None, wanted: str) -> Path:
+    """Returns a folder that is there; raises `InputError` for None and for anything else.
+
+    Args:
+      field: name of the field, for the message.
+      value: what was given.
+      wanted: what is allowed, for the message ("a folder of images").
+    """
+    if value is None:
+        raise InputError(f"{field}: None is not allowed, it must be {wanted}")
+    path = Path(value)
+    if not path.is_dir():
+        raise InputError(f"{field}: {str(value)!r} is not a folder")
+    return path
 
 
 def shown(value: Any) -> str:

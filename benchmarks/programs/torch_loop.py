@@ -59,8 +59,9 @@ def main(path: str) -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - began
-        set_flat(model.parameters(), start)
-        set_flat(running(model), start_statistics)
+        if evaluate:
+            set_flat(model.parameters(), start)
+            set_flat(running(model), start_statistics)
         return wire.Answer(
             seconds=seconds,
             losses=losses,

@@ -12,14 +12,15 @@ from fedjax_ecgr import runs
 from fedjax_ecgr.data.federated import Examples, held_examples
 from fedjax_ecgr.runs.config import data_of, divided
 
+CONFIG = published(REGULATORS["fedavg-ecgr"])
+NUMBERS = ("learning_rate", "decay", "decay_every", "momentum")
 TASK = Work(
-    "lenet",
-    batch_size=128,
-    learning_rate=0.001,
-    decay=0.5,
-    decay_every=10,
-    momentum=0.9,
-    beta=0.2,
+    CONFIG.model.name,
+    batch_size=CONFIG.batch_size,
+    local_epochs=CONFIG.local_epochs,
+    beta=CONFIG.regulator.options["beta"],
+    select_ratio=CONFIG.regulator.options["select_ratio"],
+    **{name: CONFIG.algorithm.options[name] for name in NUMBERS},
 )
 
 
@@ -35,15 +36,14 @@ def measure(bench: Bench) -> Result:
             program="torch_loop",
             targets={"cpu": at_least(1.5)},
             rounds=1,
-            accuracy_after=2 if bench.quick else 100,
+            accuracy_after=2 if bench.quick else CONFIG.rounds,
         ),
     )
 
 
 def federation(folder: Path = DEBIAN) -> Federation:
     """Returns Fashion-MNIST as the published set-up divides it for seed 0."""
-    config = published(REGULATORS["fedavg-ecgr"])
-    config = replace(config, dataset=runs.Choice("idx", {"data_path": str(folder)}))
+    config = replace(CONFIG, dataset=runs.Choice("idx", {"data_path": str(folder)}))
     dataset = data_of(config)
     clients = divided(config, dataset)
     train, test = held_examples(clients), dataset.test

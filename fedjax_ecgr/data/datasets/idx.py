@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError, known
 from fedjax_ecgr.data.datasets.arrays import arrays
 from fedjax_ecgr.data.federated import Dataset
@@ -55,11 +56,7 @@ def idx(
     Traceback (most recent call last):
     fedjax_ecgr.check.InputError: data_path: 'nowhere' is not a folder
     """
-    if data_path is None:
-        raise InputError("data_path: None is not allowed, it must be a folder of IDX files")
-    folder = Path(data_path)
-    if not folder.is_dir():
-        raise InputError(f"data_path: {data_path!r} is not a folder")
+    folder = check.folder("data_path", data_path, "a folder of IDX files")
     prefix = _prefix(folder, data_name)
     read = {
         (part, kind): _read(_file(folder, prefix, part, kind), _KINDS[kind])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedjax_ecgr.check import InputError, count, number
+from fedjax_ecgr.check import InputError, count, folder, number
 from fedjax_ecgr.data import cache, images
 from fedjax_ecgr.data.datasets.arrays import arrays
 from fedjax_ecgr.data.federated import Dataset
@@ -57,11 +57,7 @@ def image_folder(
     Traceback (most recent call last):
     fedjax_ecgr.check.InputError: data_path: 'nowhere' is not a folder
     """
-    if data_path is None:
-        raise InputError("data_path: None is not allowed, it must be a folder of images")
-    root = Path(data_path)
-    if not root.is_dir():
-        raise InputError(f"data_path: {data_path!r} is not a folder")
+    root = folder("data_path", data_path, "a folder of images")
     if image_size is not None:
         count("image_size", image_size)
     number("test_fraction", test_fraction, low=0.0, high=1.0, low_open=True, high_open=True)

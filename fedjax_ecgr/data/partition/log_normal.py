@@ -13,9 +13,9 @@ of the N examples, so that the mean size is N / K for any σ.
 
 import numpy as np
 
-from fedjax_ecgr.check import count, number
-from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_division, from_owners
-from fedjax_ecgr.data.partition.dirichlet import apportion
+from fedjax_ecgr.check import number
+from fedjax_ecgr.data.federated import Examples, FederatedDataset
+from fedjax_ecgr.data.partition.sizes import dealt
 
 
 def log_normal(
@@ -43,15 +43,11 @@ def log_normal(
     >>> int(clients.sizes.sum()), int(clients.sizes.min()) >= 3
     (90, True)
     """
-    check_division(examples, num_clients, seed)
-    total = len(examples.labels)
-    why = f"{total} examples over {num_clients} clients"
-    count("min_size", min_size, low=0, high=total // num_clients, why=why)
-    number("sigma", sigma, low=0.0)
 
-    rng = np.random.default_rng(seed)
-    logarithms = sigma * rng.standard_normal(num_clients)
-    weights = np.exp(logarithms - logarithms.max())  # at most 1, whatever sigma is
-    sizes = min_size + apportion(total - num_clients * min_size, weights / weights.sum())
-    owners = rng.permutation(np.repeat(np.arange(num_clients), sizes))
-    return from_owners(examples, owners, num_clients)
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        number("sigma", sigma, low=0.0)
+        logarithms = sigma * rng.standard_normal(num_clients)
+        weights = np.exp(logarithms - logarithms.max())  # at most 1, whatever sigma is
+        return weights / weights.sum()
+
+    return dealt(examples, num_clients, min_size, seed, draw)

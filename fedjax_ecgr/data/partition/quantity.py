@@ -12,9 +12,9 @@ first and the proportions divide the rest, which takes one draw for any α.
 
 import numpy as np
 
-from fedjax_ecgr.check import count
-from fedjax_ecgr.data.federated import Examples, FederatedDataset, check_division, from_owners
-from fedjax_ecgr.data.partition.dirichlet import apportion, draw_shares
+from fedjax_ecgr.data.federated import Examples, FederatedDataset
+from fedjax_ecgr.data.partition.dirichlet import draw_shares
+from fedjax_ecgr.data.partition.sizes import dealt
 
 
 def quantity(
@@ -42,13 +42,9 @@ def quantity(
     >>> int(clients.sizes.sum()), int(clients.sizes.min()) >= 3
     (90, True)
     """
-    check_division(examples, num_clients, seed)
-    total = len(examples.labels)
-    why = f"{total} examples over {num_clients} clients"
-    count("min_size", min_size, low=0, high=total // num_clients, why=why)
 
-    rng = np.random.default_rng(seed)
-    (share,) = draw_shares(rng, alpha, num_clients, 1)
-    sizes = min_size + apportion(total - num_clients * min_size, share)
-    owners = rng.permutation(np.repeat(np.arange(num_clients), sizes))
-    return from_owners(examples, owners, num_clients)
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        (share,) = draw_shares(rng, alpha, num_clients, 1)
+        return share
+
+    return dealt(examples, num_clients, min_size, seed, draw)
