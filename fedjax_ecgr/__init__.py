@@ -22,8 +22,10 @@ from fedjax_ecgr.data.federated import FederatedDataset as FederatedDataset
 from fedjax_ecgr.data.federated import Spec as Spec
 from fedjax_ecgr.engine import DivergedError as DivergedError
 from fedjax_ecgr.engine import History as History
+from fedjax_ecgr.engine import Member as Member
 from fedjax_ecgr.engine import Simulation as Simulation
 from fedjax_ecgr.engine import run as run
+from fedjax_ecgr.engine import run_members as run_members
 from fedjax_ecgr.engine import simulate as simulate
 from fedjax_ecgr.engine import simulation as simulation
 from fedjax_ecgr.models.base import Model as Model

@@ -6,17 +6,22 @@ from fedjax_ecgr.engine.program import Simulation, simulation
 from fedjax_ecgr.engine.round import RoundInfo
 from fedjax_ecgr.engine.run import DivergedError, History, Progress, run, simulate
 from fedjax_ecgr.engine.state import State
+from fedjax_ecgr.engine.sweep import Member, Outcome, SweepProgress, run_members
 
 __all__ = [
     "DivergedError",
     "Evaluation",
     "History",
+    "Member",
     "Memory",
+    "Outcome",
     "Progress",
     "RoundInfo",
     "Simulation",
     "State",
+    "SweepProgress",
     "run",
+    "run_members",
     "simulate",
     "simulation",
 ]

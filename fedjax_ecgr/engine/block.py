@@ -21,10 +21,9 @@ def compilable(setting: Setting) -> Any:
 
 
 def compiled_block(
-    setting: Setting, data: FederatedDataset
+    compiled: Any, data: Callable[[], FederatedDataset]
 ) -> Callable[..., tuple[State, RoundInfo]]:
-    """Returns `Simulation.block`."""
-    compiled = compilable(setting)
+    """Returns `Simulation.block`, of what `compilable` returned and the data it is to run on."""
 
     def block(
         state: State, key: Array, hyperparameters: PyTree, count: int, length: int
@@ -32,7 +31,7 @@ def compiled_block(
         check.count("count", count, low=0, high=length)
         # of one type, whatever the user wrote: 0 and 0.5 are the same program
         numbers = jax.tree.map(lambda x: jnp.asarray(x, float), hyperparameters)
-        return compiled(data, state, key, numbers, jnp.int32(count), length)
+        return compiled(data(), state, key, numbers, jnp.int32(count), length)
 
     return block
 

@@ -30,7 +30,7 @@ from fedjax_ecgr.engine.local_steps import (
     without_padding,
 )
 from fedjax_ecgr.engine.placement import map_reduce
-from fedjax_ecgr.engine.setting import Setting
+from fedjax_ecgr.engine.setting import Setting, fitted
 from fedjax_ecgr.engine.state import State, starting_point
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.types import AnyArray, Array, Loss, PyTree
@@ -98,7 +98,6 @@ def evaluation_set(test: Examples, data: FederatedDataset, num_classes: int) -> 
 
 def judge(
     setting: Setting,
-    batch_size: int,
     data: FederatedDataset,
     tests: Tests,
     state: State,
@@ -109,20 +108,19 @@ def judge(
 
     Args:
       setting: what a round does; static.
-      batch_size: examples at once; static.
       data: the clients' training data.
       tests: the test examples.
       state: the state of the simulation.
       key: the run's key.
       numbers: the hyperparameters of all parts.
     """
-    work = setting.work
+    work, batch_size = setting.work, setting.eval_batch_size
     evaluation = evaluate(
         work.model, work.loss, batch_size, tests.all, state.params, state.batch_stats
     )
     if tests.clients is None:
         return evaluation
-    accuracies = evaluate_clients(setting, batch_size, data, tests.clients, state, key, numbers)
+    accuracies = evaluate_clients(setting, data, tests.clients, state, key, numbers)
     return evaluation._replace(clients=metrics.client_accuracy(accuracies[tests.judged]))
 
 
@@ -163,7 +161,6 @@ def evaluate(
 
 def evaluate_clients(
     setting: Setting,
-    batch_size: int,
     data: FederatedDataset,
     test: FederatedDataset,
     state: State,
@@ -174,20 +171,20 @@ def evaluate_clients(
 
     Args:
       setting: what a round does; static.
-      batch_size: examples at once.
       data: the clients' training data.
       test: the clients' test data.
       state: the state of the simulation.
       key: the run's key.
       numbers: the hyperparameters of all parts.
     """
+    setting = fitted(setting, data)
     work, dtype = setting.work, jnp.result_type(*jax.tree.leaves(state.params))
     numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
     data, test = jax.tree.map(jnp.asarray, (data, test))
     round_key = jax.random.fold_in(jax.random.fold_in(key, state.round), streams.EVALUATION)
     start = starting_point(setting, state, round_key, numbers)
     personal = work.algorithm.personal
-    batch_size = min(batch_size, test.indices.shape[1])
+    batch_size = min(setting.eval_batch_size, test.indices.shape[1])
     clients = jnp.arange(data.num_clients, dtype=jnp.int32)
     malicious = () if work.attack is None else jnp.zeros(data.num_clients, bool)
     sizes = jnp.asarray(data.sizes)

@@ -142,16 +142,16 @@ def check_fits(work: Work, state: PyTree, width: int) -> None:
     regulator = work.algorithm.regulator
     numbers = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     kept = jax.eval_shape(lambda params: regulator.init(params, steps), state.params)
-    available = _available()
+    limit = available()
     for what, held in (
         (f"model {work.model.name}: its {numbers:,} parameters take", state.params),
         (f"algorithm {work.algorithm.name}: its state and its clients' takes", state),
         (f"regulator {regulator.name}: one client's {steps:,} local steps take", kept),
     ):
         needed = metrics.message_bytes(held)
-        if available is not None and needed > available:
+        if limit is not None and needed > limit:
             raise check.InputError(
-                f"{what} {gib(needed)}, which is not allowed on a device of {gib(available)}"
+                f"{what} {gib(needed)}, which is not allowed on a device of {gib(limit)}"
             )
 
 
@@ -167,7 +167,7 @@ def _round(setting: Setting, inputs: Inputs, chunk_size: int) -> int:
     return _temporary(block.lower(inputs.data, inputs.state, key, inputs.numbers, count, 1))
 
 
-def _available() -> int | None:
+def available() -> int | None:
     """Returns the bytes of a device's memory; None where nobody says."""
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     if limit:
@@ -178,8 +178,12 @@ def _available() -> int | None:
         return None
 
 
-def _temporary(lowered: Any) -> int:
-    """Returns what a program takes beyond its arguments, in bytes on one device."""
-    account = lowered.compile().memory_analysis()
+def beyond_arguments(compiled: Any) -> int:
+    """Returns what a compiled program takes beyond its arguments, in bytes on one device."""
+    account = compiled.memory_analysis()
     results = account.output_size_in_bytes - account.alias_size_in_bytes
     return account.temp_size_in_bytes + results
+
+
+def _temporary(lowered: Any) -> int:
+    return beyond_arguments(lowered.compile())

@@ -40,10 +40,13 @@ class Placement(NamedTuple):
     Attributes:
       chunk_size: clients at once on one device; 1 is `scan`.
       mesh: the devices the axis is spread over, or None for the default device alone.
+      beside: the axis of a `vmap` around it all, whose members wait for one another's clients; None
+        where there is none.
     """
 
     chunk_size: int
     mesh: Mesh | None = None
+    beside: str | None = None
 
     @property
     def num_devices(self) -> int:
@@ -125,7 +128,7 @@ def map_reduce(
     if multiple > 1:
         order = _dealt(jax.vmap(extent)(slots), placement)
         slots = jax.tree.map(lambda x: x[order], slots)
-    on_one = partial(_on_one_device, function, placement.chunk_size, extent)
+    on_one = partial(_on_one_device, function, placement, extent)
     if placement.mesh is None:
         total, kept = on_one(context, slots)
     else:
@@ -173,17 +176,24 @@ def _summed(results: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
 
 def _on_one_device(
     function: ClientFunction,
-    chunk_size: int,
+    placement: Placement,
     extent: Callable[[PyTree], tuple[Array, ...]],
     context: PyTree,
     slots: PyTree,
 ) -> tuple[PyTree, PyTree]:
+    chunk_size, beside = placement.chunk_size, placement.beside
+
+    def of_all(longest: PyTree) -> PyTree:
+        # the same for all members around, so that a loop over it is one loop for all of them
+        return longest if beside is None else jax.lax.pmax(longest, beside)
+
     def one(slot: PyTree) -> tuple[PyTree, PyTree]:
-        summand, kept = function(context, slot, None)
+        alone = beside is None
+        summand, kept = function(context, slot, None if alone else of_all(extent(slot)))
         return summand, jax.tree.map(lambda x: x[None], kept)
 
     def several(chunk: PyTree) -> tuple[PyTree, PyTree]:
-        longest = jax.tree.map(jnp.max, jax.vmap(extent)(chunk))
+        longest = of_all(jax.tree.map(jnp.max, jax.vmap(extent)(chunk)))
         summands, kept = jax.vmap(function, in_axes=(None, 0, None))(context, chunk, longest)
         return jax.tree.map(lambda x: x.sum(axis=0), summands), kept
 

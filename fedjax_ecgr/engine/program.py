@@ -24,7 +24,7 @@ from fedjax_ecgr.data.federated import (
     validate,
 )
 from fedjax_ecgr.engine import memory, streams
-from fedjax_ecgr.engine.block import compiled_block
+from fedjax_ecgr.engine.block import compilable, compiled_block
 from fedjax_ecgr.engine.client import Memories, Slot, at_client, head_of
 from fedjax_ecgr.engine.cohort import check_system
 from fedjax_ecgr.engine.evaluation import Evaluation, Tests, evaluation_set, judge
@@ -33,7 +33,7 @@ from fedjax_ecgr.engine.memory import Memory
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.placement import placement as choose_placement
 from fedjax_ecgr.engine.round import RoundInfo, run_round
-from fedjax_ecgr.engine.setting import Setting, check_numbers, numbers_of
+from fedjax_ecgr.engine.setting import Setting, check_numbers, fitted, numbers_of
 from fedjax_ecgr.engine.state import State, start_from, starting_point
 from fedjax_ecgr.engine.widths import padded
 from fedjax_ecgr.models.base import Model
@@ -65,6 +65,10 @@ class Simulation(NamedTuple):
         compiles one round (scan) or two, unless a budget was given. `memory().peak(chunk_size)` is
         the peak, XLA's own account to within a few per cent.
       setting: the rest of what is static.
+      inputs: the data, as programs take it; where the user's arrays are.
+      with_data: `(data, *, test=None, client_test=None) -> Simulation`, the same over other data of
+        the same kind: as many clients, inputs and labels of the same shape. What is compiled for
+        the one serves the other, where the largest clients are of about the same size.
       check: `(key, hyperparameters) -> None`: raises `InputError` for a number out of range, or if
         nobody could ever take part.
     """
@@ -78,6 +82,20 @@ class Simulation(NamedTuple):
     memory: Callable[[], Memory]
     setting: Setting
     check: Callable[[Array, Mapping[str, Any]], None]
+    inputs: "Inputs"
+    with_data: Callable[..., "Simulation"]
+
+
+class Inputs(NamedTuple):
+    """The data of a simulation.
+
+    Attributes:
+      data: the clients' training data, with room for few different numbers of batches.
+      tests: all that evaluations take besides models; None where there are none.
+    """
+
+    data: FederatedDataset
+    tests: Tests | None
 
 
 def simulation(
@@ -151,65 +169,127 @@ def simulation(
         placement, cohort_size, chunk_size=chunk_size, num_devices=num_devices
     )
     num_classes = _num_classes(model, loss, data.examples)
-    validate(data, num_classes)
-    data = padded(data, batch_size)
-    most = _MOST_STEPS // -(-data.indices.shape[1] // batch_size)
-    check.count("local_epochs", local_epochs, high=most, why="local steps are counted in int32")
-    tests = _tests(algorithm, data, test, client_test, num_classes)
-    if tests is not None and tests.clients is not None:
-        tests = tests._replace(clients=padded(tests.clients, eval_batch_size))
     check.number("malicious_share", malicious_share, low=0, high=1, high_open=True)
     sampler = uniform() if sampler is None else sampler
     sampler.check(num_clients, cohort_size)
     if algorithm.aggregator is not None:
         algorithm.aggregator.check(cohort_size)
-
     work = Work(
         model,
         algorithm,
         loss,
         num_classes,
-        min(batch_size, data.indices.shape[1]),
+        batch_size,
         local_epochs,
         shuffle,
         attack,
         _checked_augmentations(augmentations, data.examples),
     )
-    setting = Setting(work, cohort_size, layout, sampler, system, malicious_share)
-    numbers = numbers_of(setting)
-    judging = jax.jit(partial(judge, setting, eval_batch_size))
-    sent = _sent(setting, data)
+    setting = Setting(work, cohort_size, layout, sampler, system, malicious_share, eval_batch_size)
+    inputs = _inputs(setting, data, test, client_test)
+    sent = _sent(setting, inputs.data)
     setting = _with_messages(setting, sent)
     first = partial(_first, setting, num_clients, sent.upload.update)
-    stated = _stated(first, numbers)
-    memory.check_fits(work, stated[0], data.indices.shape[1])
-    inputs = memory.Inputs(*_shapes(layout, (data, tests, *stated)))
-    predict = cache(partial(memory.predict, setting, judging, inputs))
+    parts = _parts(setting, first)
     if memory_budget is not None:
+        predict = _predicting(parts, inputs)
         asked_for = chunk_size is not None
         layout = memory.fit(layout, cohort_size, predict, memory_budget, exact=asked_for)
-        setting = setting._replace(placement=layout)
-        judging = jax.jit(partial(judge, setting, eval_batch_size))
-    data, tests = _on_devices(layout, (data, tests))
+        parts = _parts(setting._replace(placement=layout), first)
+    return _assembled(parts, inputs)
+
+
+class _Parts(NamedTuple):
+    """What a simulation is made of besides its data, whatever that is; static."""
+
+    setting: Setting
+    first: Callable[[Array], State]
+    block: Any  # jitted
+    judge: Any  # jitted
+
+
+def _parts(setting: Setting, first: Callable[[Array], State]) -> _Parts:
+    return _Parts(setting, first, compilable(setting), jax.jit(partial(judge, setting)))
+
+
+def _inputs(
+    setting: Setting,
+    data: FederatedDataset,
+    test: Examples | None,
+    client_test: FederatedDataset | None,
+) -> Inputs:
+    """Returns the data as programs take it, checked, with room for a round number of batches."""
+    work = setting.work
+    validate(data, work.num_classes)
+    data = padded(data, work.batch_size)
+    most = _MOST_STEPS // -(-data.indices.shape[1] // work.batch_size)
+    check.count(
+        "local_epochs", work.local_epochs, high=most, why="local steps are counted in int32"
+    )
+    tests = _tests(work.algorithm, data, test, client_test, work.num_classes)
+    if tests is not None and tests.clients is not None:
+        tests = tests._replace(clients=padded(tests.clients, setting.eval_batch_size))
+    return Inputs(data, tests)
+
+
+def _assembled(parts: _Parts, inputs: Inputs) -> Simulation:
+    """Returns the simulation of some parts over some data; nothing is put on a device yet."""
+    setting, layout = parts.setting, parts.setting.placement
+    numbers = numbers_of(setting)
+    memory.check_fits(setting.work, _stated(parts.first, numbers)[0], inputs.data.indices.shape[1])
+    on_devices = cache(lambda: Inputs(*_on_devices(layout, tuple(inputs))))
 
     def evaluate(
         state: State, key: Array | None = None, hyperparameters: PyTree | None = None
     ) -> Evaluation:
         given = numbers if hyperparameters is None else hyperparameters
         given = jax.tree.map(lambda x: jnp.asarray(x, float), given)
-        return judging(data, tests, state, jax.random.key(0) if key is None else key, given)
+        key = jax.random.key(0) if key is None else key
+        return parts.judge(*on_devices(), state, key, given)
 
     return Simulation(
-        init=partial(_init, layout, first),
-        round=partial(run_round, setting, data),
-        block=compiled_block(setting, data),
-        evaluate=None if tests is None else evaluate,
+        init=partial(_init, layout, parts.first),
+        round=lambda *args, **named: run_round(setting, on_devices().data, *args, **named),
+        block=compiled_block(parts.block, lambda: on_devices().data),
+        evaluate=None if inputs.tests is None else evaluate,
         hyperparameters=numbers,
         placement=layout,
-        memory=partial(predict, layout.chunk_size == 1),
+        memory=partial(_predicting(parts, inputs), layout.chunk_size == 1),
         setting=setting,
-        check=partial(_check_numbers, setting, data),
+        check=partial(_check_numbers, setting, inputs.data),
+        inputs=inputs,
+        with_data=partial(_with_data, parts, inputs.data),
     )
+
+
+def _with_data(
+    parts: _Parts,
+    before: FederatedDataset,
+    data: FederatedDataset,
+    *,
+    test: Examples | None = None,
+    client_test: FederatedDataset | None = None,
+) -> Simulation:
+    """Returns the simulation over other data of the same kind, see `Simulation.with_data`."""
+    check_clients("data", data)
+    for name, one, other in (
+        ("clients", data.num_clients, before.num_clients),
+        ("inputs of shape", data.examples.inputs.shape[1:], before.examples.inputs.shape[1:]),
+        ("inputs of type", data.examples.inputs.dtype, before.examples.inputs.dtype),
+        ("labels of shape", data.examples.labels.shape[1:], before.examples.labels.shape[1:]),
+    ):
+        if one != other:
+            raise check.InputError(
+                f"data: {name} {one} is not allowed, the simulation was made for {other}"
+            )
+    return _assembled(parts, _inputs(parts.setting, data, test, client_test))
+
+
+def _predicting(parts: _Parts, inputs: Inputs) -> Callable[[bool], Memory]:
+    """Returns `one_by_one -> Memory`, which compiles once."""
+    layout, numbers = parts.setting.placement, numbers_of(parts.setting)
+    shapes = memory.Inputs(*_shapes(layout, (*inputs, *_stated(parts.first, numbers))))
+    return cache(partial(memory.predict, parts.setting, parts.judge, shapes))
 
 
 def _check_types(
@@ -309,6 +389,7 @@ def _tests(
 
 def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
     """Returns the shapes of what a client makes of its round."""
+    setting = fitted(setting, data)
     algorithm, model = setting.work.algorithm, setting.work.model
     num_clients = data.num_clients
 
@@ -335,7 +416,7 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
 
     numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers_of(setting))
     key = jax.eval_shape(jax.random.key, 0)
-    return jax.eval_shape(outcome, key, jax.eval_shape(_as_stored, data), numbers)
+    return jax.eval_shape(outcome, key, jax.eval_shape(as_stored, data), numbers)
 
 
 def _with_messages(setting: Setting, sent: Outcome) -> Setting:
@@ -369,7 +450,7 @@ def _first(setting: Setting, num_clients: int, sent: PyTree, key: Array) -> Stat
     return start_from(setting, num_clients, first, sent)
 
 
-def _as_stored(tree: PyTree) -> PyTree:
+def as_stored(tree: PyTree) -> PyTree:
     """Arrays as devices hold them: integers as int32."""
     tree = jax.tree.map(jnp.asarray, tree)
     return jax.tree.map(lambda x: x.astype(jnp.int32) if x.dtype == jnp.int64 else x, tree)
@@ -377,7 +458,7 @@ def _as_stored(tree: PyTree) -> PyTree:
 
 def _on_devices(layout: Placement, tree: PyTree) -> PyTree:
     """Puts arrays on the device, or a copy on each device of the mesh."""
-    tree, everywhere = _as_stored(tree), _everywhere(layout)
+    tree, everywhere = as_stored(tree), _everywhere(layout)
     return tree if everywhere is None else jax.device_put(tree, everywhere)
 
 
@@ -386,7 +467,7 @@ def _shapes(layout: Placement, tree: PyTree) -> PyTree:
     everywhere = _everywhere(layout)
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
-        jax.eval_shape(_as_stored, tree),
+        jax.eval_shape(as_stored, tree),
     )
 
 
@@ -406,7 +487,7 @@ def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
 
     inputs, labels = (
         jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)
-        for x in jax.eval_shape(_as_stored, (examples.inputs, examples.labels))
+        for x in jax.eval_shape(as_stored, (examples.inputs, examples.labels))
     )
     key = jax.eval_shape(jax.random.key, 0)
     takes = f"model: {model.name} does not take inputs of shape {inputs.shape[1:]}"

@@ -25,7 +25,7 @@ from fedjax_ecgr.engine.client import (
 from fedjax_ecgr.engine.cohort import Asked, ask
 from fedjax_ecgr.engine.local_steps import Extent
 from fedjax_ecgr.engine.placement import ClientFunction, map_reduce
-from fedjax_ecgr.engine.setting import Setting, check_names, numbers_of
+from fedjax_ecgr.engine.setting import Setting, check_names, fitted, numbers_of
 from fedjax_ecgr.engine.state import ServerState, State, moved, starting_point
 from fedjax_ecgr.samplers.base import Heard
 from fedjax_ecgr.types import Array, PyTree
@@ -119,7 +119,8 @@ def run_round(
     Returns:
       `(state, info)` after the round.
     """
-    now = _begin(setting, data, state, key, hyperparameters)
+    now = _begin(fitted(setting, data), data, state, key, hyperparameters)
+    setting = now.setting
     if setting.work.algorithm.gather is not None:
         local = now.start.local._replace(gathered=_gather(now))
         now = now._replace(start=now.start._replace(local=local))

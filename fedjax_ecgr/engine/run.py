@@ -15,6 +15,7 @@ from fedjax_ecgr.data.federated import FederatedDataset
 from fedjax_ecgr.engine.evaluation import Evaluation
 from fedjax_ecgr.engine.program import Simulation, simulation
 from fedjax_ecgr.engine.round import RoundInfo
+from fedjax_ecgr.engine.setting import Setting
 from fedjax_ecgr.engine.state import State
 from fedjax_ecgr.models.base import Model
 
@@ -190,7 +191,7 @@ def run(
     parts: list[tuple[Table, np.ndarray]] = []
 
     built.check(key, numbers)
-    _check_schedule(built.setting.work.algorithm, rounds)
+    check_schedule(built.setting.work.algorithm, rounds)
     started = time.perf_counter()
     # a block of no rounds compiles everything and changes nothing
     state, _ = built.block(built.init(key), key, numbers, 0, length)
@@ -207,12 +208,13 @@ def run(
         evaluation = None if built.evaluate is None else built.evaluate(state, key, numbers)
         infos, evaluation = jax.device_get((infos, evaluation))
         infos = jax.tree.map(lambda x, count=count: x[:count], infos)
-        bad = ~(infos.clients.finite.all(axis=1) & infos.finite)
+        bad = not_finite(infos)
         if bad.any():
             count = int(np.argmax(bad))
             blamed = infos.cohort[count][~infos.clients.finite[count]].tolist()
             infos, evaluation = jax.tree.map(lambda x, count=count: x[:count], infos), None
-        parts.append((_table(built, infos, evaluation, first=done + 1), infos.cohort))
+        table = rows_of(built.setting, infos, evaluation, first=done + 1)
+        parts.append((table, infos.cohort))
         done += count
         if bad.any():
             spent = (compiled - started, time.perf_counter() - compiled)
@@ -225,7 +227,12 @@ def run(
     return _history(parts, state, compiled - started, time.perf_counter() - compiled)
 
 
-def _check_schedule(algorithm: Algorithm, rounds: int) -> None:
+def not_finite(infos: RoundInfo) -> np.ndarray:
+    """Returns in which rounds NaN or Inf turned up, [..., rounds] bool."""
+    return ~np.asarray(infos.clients.finite.all(axis=-1) & infos.finite)
+
+
+def check_schedule(algorithm: Algorithm, rounds: int) -> None:
     """Raises `InputError` for the first round to which a schedule gives no factor of at least 0."""
     if algorithm.schedule is constant:
         return
@@ -253,27 +260,34 @@ def _history(
     return History(table, np.concatenate(cohorts), state, compile_seconds, run_seconds)
 
 
-def _table(
-    built: Simulation, infos: RoundInfo, evaluation: Evaluation | None, *, first: int
+def rows_of(
+    setting: Setting, infos: RoundInfo, evaluation: Evaluation | None, *, first: int
 ) -> Table:
-    """Returns the columns of one block; an evaluation stands in its last row."""
-    taken_part = np.full(infos.cohort.shape[0], infos.cohort.shape[1], np.int64)
-    uploads = (infos.clients.num_steps > 0).sum(axis=1)
+    """Returns the columns of one block; an evaluation stands in its last row.
+
+    Args:
+      setting: what the rounds did.
+      infos: [..., rounds] leaves, on the host; whatever is before the rounds, all columns have.
+      evaluation: [...] leaves.
+      first: the number of the first round.
+    """
+    shape, cohort_size = infos.cohort.shape[:-1], infos.cohort.shape[-1]
+    uploads = (infos.clients.num_steps > 0).sum(axis=-1)
 
     def last(value: Any) -> np.ndarray:
-        column = np.full(len(taken_part), np.nan)
+        column = np.full(shape, np.nan)
         if evaluation is not None:
-            column[-1] = value(evaluation)
+            column[..., -1] = value(evaluation)
         return column
 
     return {
-        "round": np.arange(first, first + len(taken_part)),
+        "round": np.broadcast_to(np.arange(first, first + shape[-1]), shape),
         "learning_rate": np.asarray(infos.learning_rate),
         "train_loss": np.asarray(infos.train_loss),
         "drift": np.asarray(infos.drift),
         "update_variance": np.asarray(infos.update_variance),
-        "bytes_up": np.asarray(uploads) * built.setting.bytes_up,
-        "bytes_down": taken_part * built.setting.bytes_down,
+        "bytes_up": np.asarray(uploads) * setting.bytes_up,
+        "bytes_down": np.full(shape, cohort_size * setting.bytes_down, np.int64),
         "seconds": np.asarray(infos.seconds),
         "test_loss": last(lambda e: e.loss),
         "test_accuracy": last(lambda e: e.accuracy),

@@ -11,6 +11,7 @@ from fedjax_ecgr.aggregators import AGGREGATORS
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.augmentations import AUGMENTATIONS
+from fedjax_ecgr.data.federated import FederatedDataset
 from fedjax_ecgr.engine.local_steps import Work
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.regulators import REGULATORS
@@ -32,6 +33,7 @@ class Setting(NamedTuple):
       system: what they manage; None for everything, in no time.
       malicious_share: share of all clients that is malicious, where there is an attack; the number
         that counts is the one among the hyperparameters.
+      eval_batch_size: test examples at once.
       bytes_up: what one client sends a round.
       bytes_down: what one client receives a round.
     """
@@ -42,6 +44,7 @@ class Setting(NamedTuple):
     sampler: Sampler
     system: System | None = None
     malicious_share: float = 0.0
+    eval_batch_size: int = 256
     bytes_up: int = 0
     bytes_down: int = 0
 
@@ -51,6 +54,13 @@ class Setting(NamedTuple):
         attack = self.work.attack
         together = attack is not None and attack.together is not None
         return together or self.work.algorithm.aggregator is not None
+
+
+def fitted(setting: Setting, data: FederatedDataset) -> Setting:
+    """Returns the setting with batches no larger than the room for one client's examples."""
+    work = setting.work
+    width = data.indices.shape[1]
+    return setting._replace(work=work._replace(batch_size=min(work.batch_size, width)))
 
 
 def numbers_of(setting: Setting) -> dict[str, Any]:

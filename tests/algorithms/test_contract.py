@@ -181,7 +181,7 @@ def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement):
         kept = jax.tree.map(lambda x, i=i: x[i], ended.clients.algorithm)
         assert_same(kept, own, tolerance, f"client {i}")
     if built.setting.work.algorithm.personal is not None:
-        judge = jax.jit(partial(evaluate_clients, built.setting, 5, train, test))
+        judge = jax.jit(partial(evaluate_clients, built.setting, train, test))
         accuracies = judge(state, key, built.hyperparameters)
         for accuracy, one in zip(accuracies, wanted.accuracies, strict=True):
             assert one is None or abs(accuracy - one) < 1e-9
