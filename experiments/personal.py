@@ -126,7 +126,7 @@ def _accuracy(
     key: Array,
     numbers: PyTree,
 ) -> Array:
-    return evaluate_clients(setting, 64, data, held, state, key, numbers).mean()
+    return evaluate_clients(setting, data, held, state, key, numbers).mean()
 
 
 def table(found: Mapping[tuple[str, str], Judged], budget: int) -> str:

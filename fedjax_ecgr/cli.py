@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import jax
 import rich
 import typer
-from rich import progress as bars
 from rich.markup import escape
 from rich.table import Table
 
@@ -25,11 +24,13 @@ from fedjax_ecgr.engine import DivergedError, Progress
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
 from fedjax_ecgr.kinds import Kind
+from fedjax_ecgr.live import live
 from fedjax_ecgr.options import configure, parse, with_options
 from fedjax_ecgr.process import Terminated
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, RunConfig, run_fields
 from fedjax_ecgr.runs.parameters import first_line
+from fedjax_ecgr.sweep_commands import sweep
 from fedjax_ecgr.version import __version__
 
 BAD_INPUT, DIVERGED = 2, 3
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.format_message()} (see --help)", BAD_INPUT)
     except DivergedError as error:
         return _fail(str(error), DIVERGED)
+    except KeyboardInterrupt as ended:
+        return _ended(ended, "; what was done is kept")
     except OSError as error:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
 
@@ -92,32 +95,26 @@ def run(
     if described.memory_budget is not None:
         foretold = built.memory().peak(built.placement.chunk_size)
         print(f"memory: {gib(foretold)} predicted at the peak, of {described.memory_budget:g} GiB")
-    done = 0
-    with _progress_bar() as bar:
-        task = bar.add_task("compiling", total=described.rounds, status="")
+    done, total = 0, described.rounds
+    try:
+        with live(total) as show:
 
-        def show(progress: Progress) -> None:
-            nonlocal done
-            done = progress.round
-            status = (
-                f"loss {progress.train_loss:.4g}  accuracy {100 * progress.accuracy:.2f} %  "
-                f"{progress.rounds_per_second:.1f} rounds/s"
-            )
-            text = f"round {done}/{described.rounds}"
-            bar.update(task, completed=done, description=text, status=status)
+            def told(progress: Progress) -> None:
+                nonlocal done
+                done = progress.round
+                show(
+                    done,
+                    f"round {done}/{total}",
+                    f"loss {progress.train_loss:.4g}  accuracy {100 * progress.accuracy:.2f} %  "
+                    f"{progress.rounds_per_second:.1f} rounds/s",
+                )
 
-        try:
-            history = runs.record(described, built, folder, on_progress=show)
-        except KeyboardInterrupt as ended:
-            bar.stop()
-            number, by = signal.SIGINT, "interrupted"
-            if isinstance(ended, Terminated):
-                number, by = ended.signal, f"ended by {ended.signal.name}"
-            return _fail(f"{by} after round {done}; kept in {folder}", ENDED_BY_SIGNAL + number)
-        except DivergedError:
-            bar.stop()
-            print(f"run folder: {folder}")
-            raise
+            history = runs.record(described, built, folder, on_progress=told)
+    except KeyboardInterrupt as ended:
+        return _ended(ended, f"after round {done}; kept in {folder}")
+    except DivergedError:
+        print(f"run folder: {folder}")
+        raise
     for line in _result(history.summary(described.target_accuracy)):
         print(line)
     print(f"run folder: {folder}")
@@ -172,6 +169,7 @@ def _app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_versioned)
     app.command("run")(with_options(run, LISTINGS, run_fields()))
+    app.command("sweep")(sweep)
     app.command("compare")(compare)
     app.command("list")(list_known)
     app.add_typer(data_commands.data(), name="data")
@@ -213,15 +211,6 @@ def _run_name(config: RunConfig) -> str:
     return f"{now}-{what}-{uuid.uuid4().hex[:4]}"  # two may start in one second
 
 
-def _progress_bar() -> bars.Progress:
-    return bars.Progress(
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.TextColumn("{task.fields[status]}"),
-        bars.TimeElapsedColumn(),
-    )
-
-
 def _known() -> Iterator[tuple[str, str, str]]:
     for kind, listing in LISTINGS.items():
         for name, factory in listing.items():
@@ -234,6 +223,14 @@ def _known() -> Iterator[tuple[str, str, str]]:
         yield "placement", name, text
     for name, text in PRECISIONS.items():
         yield "precision", name, text
+
+
+def _ended(by: KeyboardInterrupt, where: str) -> int:
+    """Says which signal ended what, and returns the exit status that tells so."""
+    number, name = signal.SIGINT, "interrupted"
+    if isinstance(by, Terminated):
+        number, name = by.signal, f"ended by {by.signal.name}"
+    return _fail(f"{name} {where}", ENDED_BY_SIGNAL + number)
 
 
 def _fail(message: str, status: int) -> int:

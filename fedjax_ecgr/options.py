@@ -8,6 +8,7 @@ the names that a command line chooses takes such an option.
 import dataclasses
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -83,9 +84,10 @@ class Flag(NamedTuple):
         return "\n\n".join(f"{', '.join(names)}: {text}" for text, names in told.items())
 
 
-def flags() -> list[Flag]:
+@cache
+def flags() -> tuple[Flag, ...]:
     """Returns all options that go to factories, kind by kind."""
-    found = []
+    found: list[Flag] = []
     for kind, listing in LISTINGS.items():
         spaces: dict[tuple[str, str], dict[str, Parameter]] = {}
         for name in listing:
@@ -95,10 +97,10 @@ def flags() -> list[Flag]:
         for (space, option), takers in spaces.items():
             everyone = len(takers) == len(listing) > 1
             found.append(Flag(space, option, kind, takers, everyone))
-    return found
+    return tuple(found)
 
 
-def short_forms(found: list[Flag]) -> dict[str, list[Flag]]:
+def short_forms(found: Iterable[Flag]) -> dict[str, list[Flag]]:
     """Returns what each short form may stand for.
 
     What a run's own options are called has no other meaning: theirs are written in full.
@@ -136,19 +138,39 @@ def configure(
 ) -> RunConfig:
     """Returns the configuration of a file, or the default one, with what was given in its place."""
     base = RunConfig() if path is None else _read_config(path)
-    given = {name: value for name, value in given.items() if value is not None}
-    names = {kind: given.pop(kind) for kind in LISTINGS if kind in given}
+    said = {_option(name): value for name, value in given.items() if value is not None}
+    config, left = describe(said, base, kinds)
+    if left:
+        raise InputError(next(iter(left.values())))
+    return config
+
+
+def describe(
+    given: Mapping[str, Any], base: RunConfig, kinds: Iterable[str] = LISTINGS
+) -> tuple[RunConfig, dict[str, str]]:
+    """Returns a configuration, and what is wrong with options that none of the chosen names takes.
+
+    Args:
+      given: by name, as on the command line but for the two dashes: names of what is chosen, fields
+        of a run, and options of factories, in full or short.
+      base: what holds where nothing is said.
+      kinds: those whose options there are.
+
+    Raises:
+      InputError: for an unknown name or option, a value of another type, or an option that more
+        than one of the chosen names takes.
+    """
+    names = {kind: _name(kind, given[kind]) for kind in LISTINGS if kind in given}
+    known = {dashed(name): (name, parameter) for name, parameter in run_fields().items()}
     fields = {
-        name: parse(parameter.kind, given.pop(name))
-        for name, parameter in run_fields().items()
-        if name in given
+        name: parse(parameter.kind, given[option])
+        for option, (name, parameter) in known.items()
+        if option in given
     }
-    options = {_option(name): value for name, value in given.items()}
-    chosen = {
-        kind: tuple(of) if kind in SEVERAL else of[0]
-        for kind, of in choices(base, names, options, kinds).items()
-    }
-    return dataclasses.replace(base, **{**chosen, **fields})
+    options = {o: value for o, value in given.items() if o not in names and o not in known}
+    chosen, left = choices(base, names, options, kinds)
+    made = {kind: tuple(of) if kind in SEVERAL else of[0] for kind, of in chosen.items()}
+    return dataclasses.replace(base, **{**made, **fields}), left
 
 
 def _identifier(option: str) -> str:
@@ -165,8 +187,8 @@ def choices(
     names: Mapping[str, str],
     given: Mapping[str, Any],
     kinds: Iterable[str] = LISTINGS,
-) -> dict[str, list[Choice]]:
-    """Returns what a command line chooses, by kind.
+) -> tuple[dict[str, list[Choice]], dict[str, str]]:
+    """Returns what is chosen, by kind, and a complaint of each option that nothing chosen takes.
 
     Args:
       base: what is chosen where nothing is said.
@@ -175,17 +197,22 @@ def choices(
       kinds: those whose options there are.
 
     Raises:
-      InputError: for an unknown name, an option that none of the chosen names takes, or that more
-        than one does.
+      InputError: for an unknown name or option, or an option that more than one of the chosen names
+        takes.
     """
     chosen = {kind: _chosen(kind, base, names.get(kind)) for kind in LISTINGS}
     found = [flag for flag in flags() if flag.kind in kinds]
     full, forms = {flag.option: flag for flag in found}, short_forms(found)
+    left: dict[str, str] = {}
     for said, value in given.items():
+        if said not in full and said not in forms:
+            known = [*full, *forms, *LISTINGS, *map(dashed, run_fields())]
+            raise InputError(f"{said}: no such option{check.nearest(said, known)}")
         could = [full[said]] if said in full else forms[said]
         does = [flag for flag in could if _takers(flag, chosen)]
         if not does:
-            raise InputError(_not_taken(said, value, could, chosen))
+            left[said] = _not_taken(said, value, could, chosen)
+            continue
         if len(does) > 1:
             options = ", ".join(f"--{flag.option}" for flag in does)
             raise InputError(f"--{said}: ambiguous, one of {options}")
@@ -194,7 +221,7 @@ def choices(
         for choice in _takers(does[0], chosen):
             parameter = does[0].takers[choice.name]
             choice.options[parameter.name] = parse(parameter.kind, value)  # type: ignore[index]
-    return chosen
+    return chosen, left
 
 
 def parse(kind: Kind, value: Any) -> Any:
@@ -208,6 +235,16 @@ def parse(kind: Kind, value: Any) -> Any:
 def dashed(name: str) -> str:
     """Returns a Python name as options are written."""
     return name.replace("_", "-")
+
+
+def _name(kind: str, value: Any) -> str:
+    """Returns what is chosen as text: of a kind with several, a list of names will do."""
+    if kind in SEVERAL and isinstance(value, list | tuple):
+        value = ",".join(map(str, value)) or "none"
+    if not isinstance(value, str):
+        known = ", ".join(LISTINGS[kind])
+        raise InputError(f"{kind}: {value!r} is not allowed, it must be a name (known: {known})")
+    return value
 
 
 def _chosen(kind: str, base: RunConfig, said: str | None) -> list[Choice]:

@@ -53,6 +53,46 @@ def terminable() -> Iterator[None]:
         yield
 
 
+class Ending:
+    """What a signal asked for, where that waits until something is at a good end."""
+
+    def __init__(self) -> None:
+        self._asked: KeyboardInterrupt | None = None
+
+    def raise_if_asked(self) -> None:
+        """Raises what the signal would have."""
+        if self._asked is not None:
+            raise self._asked
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self._asked is not None
+
+    def note(self, error: KeyboardInterrupt) -> None:
+        """Notes a first signal; a second one is raised at once."""
+        if self._asked is not None:
+            raise error
+        self._asked = error
+
+
+@contextmanager
+def deferred() -> Iterator[Ending]:
+    """Lets a first signal to end wait for `raise_if_asked`; a second one ends what is inside.
+
+    That goes for Ctrl-C too, and for none that the user handles already.
+    """
+    ending = Ending()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupt = number == signal.SIGINT
+        ending.note(KeyboardInterrupt() if interrupt else Terminated(number))
+
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    with _handled([s for s in (signal.SIGINT, *_ENDING) if signal.getsignal(s) in usual], note):
+        yield ending
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Lets nothing but SIGKILL end what is inside: Ctrl-C a second time, SIGTERM and SIGHUP."""

@@ -441,7 +441,7 @@ def defaults(kind, name):
 def test_another_name_has_its_own_defaults(kind, name, recorded):
     """And not those that were filled in for the name before it."""
     base = from_json(to_json(RunConfig())) if recorded else RunConfig()
-    chosen = choices(base, {kind: name}, {})
+    chosen, _ = choices(base, {kind: name}, {})
     assert getattr(dataclasses.replace(base, **{kind: chosen[kind][0]}), kind) == Choice(
         name, defaults(kind, name)
     )
@@ -449,7 +449,7 @@ def test_another_name_has_its_own_defaults(kind, name, recorded):
 
 def test_an_option_that_was_set_stays_where_another_name_takes_it():
     base = RunConfig(partition=Choice("dirichlet", {"alpha": 7.0}))
-    assert choices(base, {"partition": "quantity"}, {})["partition"][0].options == {"alpha": 7.0}
+    assert choices(base, {"partition": "quantity"}, {})[0]["partition"][0].options == {"alpha": 7.0}
 
 
 def test_runs_that_start_in_one_second_have_folders_of_their_own(capsys):

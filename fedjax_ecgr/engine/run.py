@@ -22,6 +22,24 @@ from fedjax_ecgr.models.base import Model
 MAX_SEED = 2**32 - 1  # a larger one would be cut to 32 bits
 Table = dict[str, np.ndarray]  # columns of one length
 
+_OF_ROUNDS = ("learning_rate", "train_loss", "drift", "update_variance", "seconds")
+COLUMNS = (
+    "round",
+    "learning_rate",
+    "train_loss",
+    "drift",
+    "update_variance",
+    "bytes_up",
+    "bytes_down",
+    "seconds",
+    "test_loss",
+    "test_accuracy",
+    "client_accuracy_mean",
+    "client_accuracy_std",
+    "client_accuracy_worst",
+)
+"""The columns of `History.table`, in their order."""
+
 
 class History(NamedTuple):
     """What a run recorded.
@@ -258,6 +276,15 @@ def _history(
     tables, cohorts = zip(*parts, strict=True)
     table = {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
     return History(table, np.concatenate(cohorts), state, compile_seconds, run_seconds)
+
+
+def no_rows(shape: tuple[int, ...], dtype: Any) -> Table:
+    """Returns columns as `rows_of` makes them beside parameters of `dtype`, all zero."""
+    whole, own = ("round", "bytes_up", "bytes_down"), _OF_ROUNDS
+    return {
+        name: np.zeros(shape, np.int64 if name in whole else dtype if name in own else np.float64)
+        for name in COLUMNS
+    }
 
 
 def rows_of(

@@ -35,6 +35,7 @@ from fedjax_ecgr.engine.run import (
     History,
     Table,
     check_schedule,
+    no_rows,
     not_finite,
     rows_of,
 )
@@ -145,7 +146,7 @@ class Standing(NamedTuple):
       stopped: [wave] int32, the round in which a member diverged, 0 for one that did not, −1 where
         there is no member.
       blamed: [wave, cohort] bool, the clients of that round with which it did.
-      table: the columns of `History.table`, [wave, rounds]; empty before the first block.
+      table: the columns of `History.table`, [wave, rounds]; filled in place, up to `done`.
       cohorts: [wave, rounds, cohort] int32, likewise.
     """
 
@@ -362,7 +363,7 @@ def compile_group(group: Group, members: Sequence[Member], length: int) -> Compi
     inputs_of = partial(_inputs_of, jax.tree.structure(inputs[0]), varies)
     program = _program(setting, group.layout, inputs_of, length)
     made = Compiled(program, shared, varies, length, 0.0, 0)
-    standing = start_wave(group, members, group.waves[0])
+    standing = start_wave(group, members, group.waves[0], length)
     slots = _slots(group, made, members, group.waves[0])
     counts = _split(group.layout, np.zeros(group.layout.wave, np.int32))
     compiled = program.lower(shared, standing.states, slots, counts).compile()
@@ -395,7 +396,7 @@ def run_wave(
     slots = _slots(group, compiled, members, wave)
     setting = members[wave[0]].simulation.setting
     if standing is None:
-        standing = start_wave(group, members, wave)
+        standing = start_wave(group, members, wave, rounds)
     while standing.done < rounds:
         count = min(compiled.length, rounds - standing.done)
         counts = _split(group.layout, np.where(standing.stopped == 0, count, 0).astype(np.int32))
@@ -403,11 +404,13 @@ def run_wave(
         states, infos, evaluation = compiled.program(compiled.shared, states, slots, counts)
         infos, evaluation = jax.device_get((infos, evaluation))
         infos = jax.tree.map(lambda x, count=count: x[:, :count], infos)
-        standing = _add(setting, standing._replace(states=states), infos, evaluation, rounds)
+        standing = _add(setting, standing._replace(states=states), infos, evaluation)
         yield standing
 
 
-def start_wave(group: Group, members: Sequence[Member], wave: tuple[int, ...]) -> Standing:
+def start_wave(
+    group: Group, members: Sequence[Member], wave: tuple[int, ...], rounds: int
+) -> Standing:
     """Returns where a wave stands before the first round; members of one seed begin alike."""
     begun: dict[Any, State] = {}
     for number in wave:
@@ -415,15 +418,15 @@ def start_wave(group: Group, members: Sequence[Member], wave: tuple[int, ...]) -
         if member.seed not in begun:
             begun[member.seed] = jax.device_get(member.simulation.init(jax.random.key(member.seed)))
     states = [begun[members[number].seed] for number in _filled(group, wave)]
-    missing = np.arange(group.layout.wave) >= len(wave)
-    cohort = members[wave[0]].simulation.setting.cohort_size
+    places, cohort = group.layout.wave, members[wave[0]].simulation.setting.cohort_size
+    dtype = np.result_type(*jax.tree.leaves(states[0].params))
     return Standing(
         0,
         jax.tree.map(lambda *leaves: np.stack(leaves), *states),
-        np.where(missing, -1, 0).astype(np.int32),
-        np.zeros((group.layout.wave, cohort), bool),
-        {},
-        np.zeros((0, 0, 0), np.int32),
+        np.where(np.arange(places) < len(wave), 0, -1).astype(np.int32),
+        np.zeros((places, cohort), bool),
+        no_rows((places, rounds), dtype),
+        np.zeros((places, rounds, cohort), np.int32),
     )
 
 
@@ -550,19 +553,14 @@ def _add(
     before: Standing,
     infos: RoundInfo,
     evaluation: Evaluation | None,
-    rounds: int,
 ) -> Standing:
     """Returns where a wave stands after a block, of which `before` has the states already."""
     wave, count = infos.cohort.shape[:2]
     done = before.done + count
     rows = rows_of(setting, infos, evaluation, first=before.done + 1)
-    table, cohorts = before.table, before.cohorts
-    if not table:
-        table = {name: np.full((wave, rounds), 0, x.dtype) for name, x in rows.items()}
-        cohorts = np.zeros((wave, rounds, infos.cohort.shape[2]), np.int32)
     for name, column in rows.items():
-        table[name][:, before.done : done] = column
-    cohorts[:, before.done : done] = infos.cohort
+        before.table[name][:, before.done : done] = column
+    before.cohorts[:, before.done : done] = infos.cohort
     bad = not_finite(infos)
     now = bad.any(axis=1) & (before.stopped == 0)
     first = bad.argmax(axis=1)
@@ -572,8 +570,8 @@ def _add(
         before.states,
         np.where(now, before.done + first + 1, before.stopped).astype(np.int32),
         np.where(now[:, None], blamed, before.blamed),
-        table,
-        cohorts,
+        before.table,
+        before.cohorts,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from fedjax_ecgr import check
 from fedjax_ecgr.aggregators import AGGREGATORS
-from fedjax_ecgr.algorithms import ALGORITHMS
+from fedjax_ecgr.algorithms import ALGORITHMS, Algorithm
 from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.augmentations import AUGMENTATIONS
 from fedjax_ecgr.check import InputError
@@ -19,6 +19,7 @@ from fedjax_ecgr.data.partition import PARTITIONS, hold_out
 from fedjax_ecgr.engine import Simulation, simulation
 from fedjax_ecgr.engine.run import MAX_SEED
 from fedjax_ecgr.models import MODELS
+from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import REGULATORS
 from fedjax_ecgr.runs.parameters import Parameter, conform, parameters
 from fedjax_ecgr.samplers import SAMPLERS
@@ -204,6 +205,22 @@ class RunConfig:
         )
 
 
+def flat(config: RunConfig) -> dict[str, Any]:
+    """Returns a configuration's values by name; options as `kind.option` or `transform.option`."""
+    values: dict[str, Any] = {}
+    for name, value in vars(config).items():
+        if name in SEVERAL:
+            values[name] = ",".join(choice.name for choice in value)
+            spaces = {choice.name: choice.options for choice in value}
+        elif isinstance(value, Choice):
+            values[name], spaces = value.name, {name: value.options}
+        else:
+            values[name], spaces = value, {}
+        for space, options in spaces.items():
+            values |= {f"{space}.{option}": number for option, number in options.items()}
+    return values
+
+
 def to_json(config: RunConfig) -> str:
     """Returns a configuration as JSON; numbers read back as the same numbers."""
     plain = {
@@ -275,22 +292,80 @@ def build(config: RunConfig) -> Simulation:
     Raises:
       InputError: if anything is out of range or does not fit together.
     """
-    algorithm = _make(
+    algorithm, dataset = method_of(config), data_of(config)
+    model = model_of(config, dataset)
+    clients, tests = federation_of(config, dataset, personal=algorithm.personal is not None)
+    return simulation(algorithm, model, clients, **tests, **surroundings_of(config))
+
+
+def method_of(config: RunConfig) -> Algorithm:
+    """Returns the algorithm, with all that belongs to it.
+
+    Raises:
+      InputError: if a number is out of range.
+    """
+    return _make(
         "algorithm",
         config.algorithm,
         regulator=_make("regulator", config.regulator),
         transforms=_make_all("transforms", config.transforms),
         aggregator=_make("aggregator", config.aggregator),
     )
-    dataset = data_of(config)
-    model = _make("model", config.model, dataset.spec)
+
+
+def model_of(config: RunConfig, dataset: Dataset) -> Model:
+    """Returns the model for a dataset.
+
+    Raises:
+      InputError: if the model does not fit it.
+    """
+    return _make("model", config.model, dataset.spec)
+
+
+def surroundings_of(config: RunConfig) -> dict[str, Any]:
+    """Returns what `simulation` takes besides algorithm, model and data.
+
+    Raises:
+      InputError: if a number is out of range.
+    """
+    return {
+        "sampler": _make("sampler", config.sampler),
+        "system": _make("system", config.system),
+        "attack": _make("attack", config.attack),
+        "malicious_share": config.malicious_share,
+        "augmentations": _make_all("augmentations", config.augmentations),
+        "cohort_size": config.cohort_size,
+        "batch_size": config.batch_size,
+        "local_epochs": config.local_epochs,
+        "shuffle": config.shuffle,
+        "placement": config.placement,
+        "chunk_size": config.chunk_size,
+        "num_devices": config.num_devices,
+        "memory_budget": config.memory_budget,
+        "eval_batch_size": config.eval_batch_size,
+    }
+
+
+def federation_of(
+    config: RunConfig, dataset: Dataset, *, personal: bool
+) -> tuple[FederatedDataset, dict[str, Any]]:
+    """Returns the clients' data, and the `test` and `client_test` that go with it.
+
+    Args:
+      config: what to run.
+      dataset: `data_of(config)`.
+      personal: whether clients are judged by models of their own.
+
+    Raises:
+      InputError: if the data cannot be divided so, or there is nothing to judge clients by.
+    """
     clients = divided(config, dataset)
     test: Examples | None = dataset.test
     client_test = None
     shifted = clients.examples is not dataset.train  # and no client's inputs are like the source's
     if config.client_test_fraction is not None:
         clients, client_test = hold_out(
-            clients, config.client_test_fraction, seed=_partition_seed(config)
+            clients, config.client_test_fraction, seed=partition_seed(config)
         )
         test = None if shifted else test
     elif shifted:
@@ -298,32 +373,12 @@ def build(config: RunConfig) -> Simulation:
             f"client_test_fraction: None is not allowed with {config.partition.name}, which shifts "
             "each client's inputs in a way of its own: each needs test examples, such as 0.25"
         )
-    elif algorithm.personal is not None and dataset.test.owners is None:
+    elif personal and dataset.test.owners is None:
         raise InputError(
             f"client_test_fraction: None is not allowed with {config.algorithm.name}, whose "
             "clients are judged by models of their own: each needs test examples, such as 0.25"
         )
-    return simulation(
-        algorithm,
-        model,
-        clients,
-        test=test,
-        client_test=client_test,
-        sampler=_make("sampler", config.sampler),
-        system=_make("system", config.system),
-        attack=_make("attack", config.attack),
-        malicious_share=config.malicious_share,
-        augmentations=_make_all("augmentations", config.augmentations),
-        cohort_size=config.cohort_size,
-        batch_size=config.batch_size,
-        local_epochs=config.local_epochs,
-        shuffle=config.shuffle,
-        placement=config.placement,
-        chunk_size=config.chunk_size,
-        num_devices=config.num_devices,
-        memory_budget=config.memory_budget,
-        eval_batch_size=config.eval_batch_size,
-    )
+    return clients, {"test": test, "client_test": client_test}
 
 
 def data_of(config: RunConfig) -> Dataset:
@@ -332,11 +387,15 @@ def data_of(config: RunConfig) -> Dataset:
     Raises:
       InputError: if it cannot be had.
     """
+    return _make("dataset", config.dataset, **from_run(config))
+
+
+def from_run(config: RunConfig) -> dict[str, int]:
+    """Returns what a dataset takes of the run: its seed, its number of clients."""
     seed = config.seed if config.data_seed is None else config.data_seed
-    from_run = {"seed": seed, "num_clients": config.num_clients}
-    factory = DATASETS[config.dataset.name]
-    taken = from_run.keys() & inspect.signature(factory).parameters.keys()
-    return _make("dataset", config.dataset, **{name: from_run[name] for name in taken})
+    given = {"seed": seed, "num_clients": config.num_clients}
+    takes = inspect.signature(DATASETS[config.dataset.name]).parameters.keys()
+    return {name: value for name, value in given.items() if name in takes}
 
 
 def divided(config: RunConfig, dataset: Dataset) -> FederatedDataset:
@@ -345,11 +404,12 @@ def divided(config: RunConfig, dataset: Dataset) -> FederatedDataset:
     Raises:
       InputError: if it cannot.
     """
-    seed, number = _partition_seed(config), config.num_clients
+    seed, number = partition_seed(config), config.num_clients
     return _make("partition", config.partition, dataset.train, num_clients=number, seed=seed)
 
 
-def _partition_seed(config: RunConfig) -> int:
+def partition_seed(config: RunConfig) -> int:
+    """Returns the seed of the partition, which follows the run's if nothing else is said."""
     return config.seed if config.partition_seed is None else config.partition_seed
 
 

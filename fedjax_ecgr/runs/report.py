@@ -7,7 +7,7 @@ import numpy as np
 
 from fedjax_ecgr import metrics
 from fedjax_ecgr.kinds import write
-from fedjax_ecgr.runs.config import SEVERAL, Choice
+from fedjax_ecgr.runs.config import flat
 from fedjax_ecgr.runs.recorded import Recorded
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def group(runs: Sequence[Recorded]) -> list[Group]:
     """Returns the runs grouped by everything but the seed, in the order first seen."""
     groups: dict[str, list[Recorded]] = {}
     for run in runs:
-        alike = {**_flat(run), "seed": None}
+        alike = {**flat(run.config), "seed": None}
         groups.setdefault(repr(sorted(alike.items())), []).append(run)
     members = list(groups.values())
     return [
@@ -240,37 +240,21 @@ def _finished(run: Recorded) -> bool:
     return run.status == "finished"
 
 
-def _flat(run: Recorded) -> dict[str, Any]:
-    """Returns a configuration's values by name; options as `kind.option` or `transform.option`."""
-    flat: dict[str, Any] = {}
-    for name, value in vars(run.config).items():
-        if name in SEVERAL:
-            flat[name] = ",".join(choice.name for choice in value)
-            spaces = {choice.name: choice.options for choice in value}
-        elif isinstance(value, Choice):
-            flat[name], spaces = value.name, {name: value.options}
-        else:
-            flat[name], spaces = value, {}
-        for space, options in spaces.items():
-            flat |= {f"{space}.{option}": number for option, number in options.items()}
-    return flat
-
-
 def _labels(runs: Sequence[Recorded]) -> list[str]:
     """Returns for each run its method and what sets it apart from others of the same method."""
     methods = [run.config.method for run in runs]
-    flats = [{**_flat(run), "seed": None} for run in runs]
+    flats = [{**flat(run.config), "seed": None} for run in runs]
     labels = []
-    for method, flat in zip(methods, flats, strict=True):
+    for method, own in zip(methods, flats, strict=True):
         others = [other for m, other in zip(methods, flats, strict=True) if m == method]
         differing = [
             name
-            for name, value in flat.items()
+            for name, value in own.items()
             if any(name in other and other[name] != value for other in others)
         ]
         short = [name.split(".")[-1] for name in differing]
         shown = [s if short.count(s) == 1 else n for s, n in zip(short, differing, strict=True)]
-        told = [f"{s}={write(flat[n])}" for s, n in zip(shown, differing, strict=True)]
+        told = [f"{s}={write(own[n])}" for s, n in zip(shown, differing, strict=True)]
         labels.append(", ".join([method, *told]))
     return labels
 
