@@ -44,14 +44,28 @@ def convolve(
     padding: Padding,
     precision: Any = None,
     element_type: Any = None,
+    *,
+    t: int | None = None,
+    limit: int | None = None,
 ) -> Array:
-    """Convolves inputs [B, H, W, I] with a kernel [kh, kw, I, O] to outputs [B, H', W', O]."""
+    """Convolves inputs [B, H, W, I] with a kernel [kh, kw, I, O] to outputs [B, H', W', O].
+
+    Args:
+      inputs: [B, H, W, I].
+      kernel: [kh, kw, I, O].
+      strides: (vertical, horizontal) stride.
+      padding: ((top, bottom), (left, right)).
+      precision: of the products.
+      element_type: of the outputs.
+      t: outputs in a row of the product; by default `tile_width`'s.
+      limit: bytes of windows at a time, in place of `CHUNK_BYTES`.
+    """
     (top, bottom), (left, right) = padding
     _, height, width, _ = inputs.shape
     kh, kw, _, outputs = kernel.shape
     out_height = (height + top + bottom - kh) // strides[0] + 1
     out_width = (width + left + right - kw) // strides[1] + 1
-    t = tile_width(kernel.shape, strides[1], out_width)
+    t = tile_width(kernel.shape, strides[1], out_width) if t is None else t
     tiles = -(-out_width // t)
     weights = band(kernel, t, strides[1])
 
@@ -62,7 +76,7 @@ def convolve(
         return products.reshape(-1, out_height, tiles * t, outputs)[:, :, :out_width]
 
     window_bytes = out_height * tiles * weights.shape[0] * inputs.dtype.itemsize
-    return _in_chunks(some, inputs, weights, window_bytes)
+    return _in_chunks(some, inputs, weights, window_bytes, limit)
 
 
 def convolve_max_pool(
@@ -73,12 +87,50 @@ def convolve_max_pool(
     An odd last row or column of the convolution is dropped. The gradient goes to the first of a
     window's largest values.
     """
+    height, width = (n // 2 for n in _extent(inputs, kernel, padding))
+    return _by_blocks(
+        lambda blocks: first_largest(blocks, (3,)),
+        inputs,
+        kernel,
+        padding,
+        (height, width),
+        precision,
+    )
+
+
+def convolve_by_blocks(
+    inputs: Array,
+    kernel: Array,
+    padding: Padding,
+    precision: Any = None,
+    *,
+    limit: int | None = None,
+) -> Array:
+    """Convolves as `convolve` does, stride 1, where a row of the product gives 2 × 2 outputs."""
+    height, width = _extent(inputs, kernel, padding)
+    h, w = -(-height // 2), -(-width // 2)
+    outputs = kernel.shape[-1]
+
+    def laid_out(blocks: Array) -> Array:
+        rows = blocks.reshape(-1, h, w, 2, 2, outputs).transpose(0, 1, 3, 2, 4, 5)
+        return rows.reshape(-1, 2 * h, 2 * w, outputs)[:, :height, :width]
+
+    return _by_blocks(laid_out, inputs, kernel, padding, (h, w), precision, limit)
+
+
+def _by_blocks(
+    finish: Callable[[Array], Array],
+    inputs: Array,
+    kernel: Array,
+    padding: Padding,
+    out: tuple[int, int],
+    precision: Any,
+    limit: int | None = None,
+) -> Array:
+    """Convolves to blocks of 2 × 2 outputs, [B, h, w, 4, O] where `out` is (h, w), and finishes."""
     _, height, width, features = inputs.shape
     kh, kw, _, outputs = kernel.shape
-    out_height, out_width = (
-        (n + sum(p) - k + 1) // 2
-        for n, p, k in zip((height, width), padding, (kh, kw), strict=True)
-    )
+    out_height, out_width = out
     # A window of kh + 1 rows and kw + 1 columns is made of whole blocks of 2 × 2 inputs.
     reach = (kh // 2 + 1, kw // 2 + 1)
     blocks = (out_height + reach[0] - 1, out_width + reach[1] - 1)
@@ -86,7 +138,7 @@ def convolve_max_pool(
         (before, 2 * b - n - before)
         for n, (before, _), b in zip((height, width), padding, blocks, strict=True)
     ]
-    weights = _pool_band(kernel, reach)
+    weights = _block_band(kernel, reach)
 
     def some(inputs: Array, weights: Array) -> Array:
         padded = _pad(inputs, (0, 0), *edges)
@@ -101,10 +153,19 @@ def convolve_max_pool(
             axis=-1,
         )
         products = _product(rows, weights, precision)
-        return first_largest(products.reshape(*products.shape[:-1], 4, outputs), (3,))
+        return finish(products.reshape(*products.shape[:-1], 4, outputs))
 
     window_bytes = out_height * out_width * weights.shape[0] * inputs.dtype.itemsize
-    return _in_chunks(some, inputs, weights, window_bytes)
+    return _in_chunks(some, inputs, weights, window_bytes, limit)
+
+
+def _extent(inputs: Array, kernel: Array, padding: Padding) -> tuple[int, int]:
+    """Returns H' and W' at stride 1."""
+    height, width = (
+        n + sum(p) - k + 1
+        for n, p, k in zip(inputs.shape[1:3], padding, kernel.shape[:2], strict=True)
+    )
+    return height, width
 
 
 def tile_width(kernel_shape: Sequence[int], stride: int, width: int) -> int:
@@ -165,8 +226,8 @@ def band(kernel: Array, t: int, stride: int) -> Array:
     return jnp.stack(shifted, axis=3).reshape(kh * span * features, t * outputs)
 
 
-def _pool_band(kernel: Array, reach: tuple[int, int]) -> Array:
-    """Writes a kernel four times, for the outputs of a pooling window: [windows' inputs, 4·O]."""
+def _block_band(kernel: Array, reach: tuple[int, int]) -> Array:
+    """Writes a kernel four times, for a block of 2 × 2 outputs: [windows' inputs, 4·O]."""
     kh, kw, features, outputs = kernel.shape
     rows, columns = 2 * reach[0], 2 * reach[1]
     shifted = [
@@ -195,10 +256,15 @@ def _product(rows: Array, weights: Array, precision: Any, element_type: Any = No
 
 
 def _in_chunks(
-    function: Callable[[Array, Array], Array], inputs: Array, weights: Array, example_bytes: int
+    function: Callable[[Array, Array], Array],
+    inputs: Array,
+    weights: Array,
+    example_bytes: int,
+    limit: int | None = None,
 ) -> Array:
-    """Applies `function(inputs, weights)` to as many examples at a time as CHUNK_BYTES allows."""
-    batch, chunk = inputs.shape[0], max(1, CHUNK_BYTES // example_bytes)
+    """Applies `function(inputs, weights)` to as many examples at a time as the limit allows."""
+    limit = CHUNK_BYTES if limit is None else limit
+    batch, chunk = inputs.shape[0], max(1, limit // example_bytes)
     if batch <= chunk:
         return function(inputs, weights)
     chunks = -(-batch // chunk)

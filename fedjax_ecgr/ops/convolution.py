@@ -1,9 +1,11 @@
-"""A convolution that is fast inside a compiled loop on a CPU: matrix products, one way or another.
+"""A convolution that is fast in a compiled loop and with a kernel per client: by matrix products.
 
 XLA runs `lax.conv_general_dilated` slowly inside a loop on a CPU (no library call, one thread), and
 under `vmap` with a kernel per client it becomes a grouped convolution, slow on every backend.
 Matrix products are fast in both places. There are two ways to them, `winograd` for 3 × 3 kernels
-between many channels and `banded` for all others, and this is where one is chosen.
+between many channels and `banded` for all others, and this is where one is chosen on a CPU. An
+accelerator has a library for convolutions with one kernel, and measures what is best for several:
+`grouped`.
 """
 
 from collections.abc import Sequence
@@ -13,14 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_ecgr.ops import banded, winograd
+from fedjax_ecgr.ops import banded, grouped, winograd
+from fedjax_ecgr.ops.grouped import LAYOUT
 from fedjax_ecgr.ops.pooling import max_pool
 from fedjax_ecgr.types import Array
-
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-MANY_CHANNELS = 16
-"""From so many channels on, in and out, Winograd's products are larger than its sums."""
 
 
 def conv_general_dilated(
@@ -37,13 +35,14 @@ def conv_general_dilated(
     preferred_element_type: Any = None,
     out_sharding: Any = None,
 ) -> Array:
-    """Returns what `jax.lax.conv_general_dilated` does, to rounding, by matrix products on a CPU.
+    """Returns what `jax.lax.conv_general_dilated` does, to rounding, in the fastest way.
 
     Has lax's signature, so that a flax layer takes it:
     `nnx.Conv(..., conv_general_dilated=conv_general_dilated)`. Two spatial dimensions in the layout
-    ("NHWC", "HWIO", "NHWC"), without dilation and groups, become matrix products; anything else,
-    and anything on another backend than the CPU, is lax's own convolution. Derivatives are taken
-    in reverse and forward mode, to any order.
+    ("NHWC", "HWIO", "NHWC"), without dilation and groups, become matrix products on a CPU, and on
+    another backend, where several kernels are mapped over, what a measurement found fastest;
+    anything else is lax's own convolution. Derivatives are taken in reverse and forward mode, to
+    any order.
 
     Args:
       lhs: inputs [B, H, W, I].
@@ -74,11 +73,15 @@ def conv_general_dilated(
     if plain:
         strides = (window_strides[0], window_strides[1])
         edges = _edges(lhs, rhs, strides, padding)
-        if _by_products(lhs, rhs, edges):
-            full = preferred_element_type in (None, lhs.dtype)
-            if strides == (1, 1) and full and _many_channels(lhs, rhs):
+        full = preferred_element_type in (None, lhs.dtype)
+        if _not_empty(lhs, rhs, edges):
+            if on_accelerator():
+                if full and lhs.dtype == rhs.dtype and jnp.issubdtype(lhs.dtype, jnp.floating):
+                    return grouped.convolve(lhs, rhs, strides, edges, precision)
+            elif strides == (1, 1) and full and winograd.suits(lhs, rhs):
                 return winograd.convolve(lhs, rhs, edges, precision)
-            return banded.convolve(lhs, rhs, strides, edges, precision, preferred_element_type)
+            else:
+                return banded.convolve(lhs, rhs, strides, edges, precision, preferred_element_type)
     return lax.conv_general_dilated(
         lhs,
         rhs,
@@ -110,12 +113,20 @@ def conv_max_pool(
       [B, H' // 2, W' // 2, O] for a convolution [B, H', W', O].
     """
     edges = _edges(lhs, rhs, (1, 1), padding)
-    if _by_products(lhs, rhs, edges, smallest=2):
-        way = winograd if _many_channels(lhs, rhs) else banded
+    if not on_accelerator() and _not_empty(lhs, rhs, edges, smallest=2):
+        way = winograd if winograd.suits(lhs, rhs) else banded
         return way.convolve_max_pool(lhs, rhs, edges, precision)
     return max_pool(
         conv_general_dilated(lhs, rhs, (1, 1), edges, dimension_numbers=LAYOUT, precision=precision)
     )
+
+
+def on_accelerator() -> bool:
+    """Returns whether the process's default backend is an accelerator.
+
+    That decides, since a trace does not know the device it will run on.
+    """
+    return jax.default_backend() != "cpu"
 
 
 def _edges(
@@ -123,30 +134,18 @@ def _edges(
     kernel: Array,
     strides: tuple[int, int],
     padding: str | Sequence[tuple[int, int]],
-) -> winograd.Padding:
+) -> grouped.Padding:
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
     return (top, bottom), (left, right)
 
 
-def _by_products(inputs: Array, kernel: Array, edges: winograd.Padding, smallest: int = 1) -> bool:
-    # A trace knows neither the device it will run on nor a vmap around it, so the process's default
-    # backend decides. An accelerator has a convolution library, which is what it keeps.
-    return (
-        jax.default_backend() == "cpu"
-        and min(*inputs.shape, *kernel.shape) > 0
-        and all(
-            n + sum(edge) - k + 1 >= smallest
-            for n, edge, k in zip(inputs.shape[1:3], edges, kernel.shape, strict=False)
-        )
+def _not_empty(inputs: Array, kernel: Array, edges: grouped.Padding, smallest: int = 1) -> bool:
+    return min(*inputs.shape, *kernel.shape) > 0 and all(
+        n + sum(edge) - k + 1 >= smallest
+        for n, edge, k in zip(inputs.shape[1:3], edges, kernel.shape, strict=False)
     )
-
-
-def _many_channels(inputs: Array, kernel: Array) -> bool:
-    """Returns whether it is a convolution that Winograd's way computes well, and fast."""
-    exact = inputs.dtype == kernel.dtype and inputs.dtype in (jnp.float32, jnp.float64)
-    return kernel.shape[:2] == (3, 3) and exact and min(kernel.shape[2:]) >= MANY_CHANNELS
 
 
 def _undilated(dilation: Sequence[int] | None) -> bool:

@@ -34,6 +34,9 @@ from fedjax_ecgr.types import Array, PyTree
 Padding = tuple[tuple[int, int], tuple[int, int]]
 Tile = list[list[Array]]
 
+MANY_CHANNELS = 16
+"""From so many channels on, in and out, the products are larger than the sums."""
+
 FORWARD_BYTES = 64 * 2**20
 """Transformed inputs of a batch that take more are made and used a chunk of it at a time."""
 
@@ -41,41 +44,60 @@ BACKWARD_BYTES = 13 * 2**20
 """The same for transformed inputs and outputs' gradients together, which are read again at once."""
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def convolve(inputs: Array, kernel: Array, padding: Padding, precision: Any = None) -> Array:
-    """Convolves inputs [B, H, W, I] with a kernel [3, 3, I, O], stride 1, to [B, H', W', O]."""
+def suits(inputs: Array | jax.ShapeDtypeStruct, kernel: Array | jax.ShapeDtypeStruct) -> bool:
+    """Returns whether it is a convolution that is computed well in this way, and fast."""
+    exact = inputs.dtype == kernel.dtype and inputs.dtype in (jnp.float32, jnp.float64)
+    return kernel.shape[:2] == (3, 3) and exact and min(kernel.shape[2:]) >= MANY_CHANNELS
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def convolve(
+    inputs: Array,
+    kernel: Array,
+    padding: Padding,
+    precision: Any = None,
+    limit: int | None = None,
+) -> Array:
+    """Convolves inputs [B, H, W, I] with a kernel [3, 3, I, O], stride 1, to [B, H', W', O].
+
+    A `limit` takes the place of `FORWARD_BYTES` and `BACKWARD_BYTES`.
+    """
     height, width = _extent(inputs, padding)
     weights = _weights(kernel)
 
     def some(inputs: Array) -> Array:
         return _interleaved(_tiles(inputs, weights, padding, precision))[:, :height, :width]
 
-    return _in_chunks(some, inputs)
+    return _in_chunks(some, inputs, limit=limit)
 
 
 @convolve.defjvp
 def _tangent(
-    padding: Padding, precision: Any, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    padding: Padding,
+    precision: Any,
+    limit: int | None,
+    primals: tuple[Array, ...],
+    tangents: tuple[Array, ...],
 ) -> tuple[Array, Array]:
     inputs, kernel = primals
 
     def forward(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array]:
         (inputs, kernel), (by_inputs, by_kernel) = primals, tangents
         return (
-            convolve(by_inputs, kernel, padding, precision)
-            + convolve(inputs, by_kernel, padding, precision),
+            convolve(by_inputs, kernel, padding, precision, limit)
+            + convolve(inputs, by_kernel, padding, precision, limit),
         )
 
     def backward(primals: tuple[Array, ...], gradient: tuple[Array, ...]) -> tuple[Array, Array]:
         inputs, kernel = primals
-        return _pull(inputs, kernel, padding, precision, tiles, *gradient)
+        return _pull(inputs, kernel, padding, precision, tiles, *gradient, limit=limit)
 
     def tiles(gradient: Array) -> Tile:
         _, height, width, _ = gradient.shape
         return _pairs(_pad(gradient, ((0, height % 2), (0, width % 2))))
 
     (tangent,) = linear(forward, backward, primals, tangents)
-    return convolve(inputs, kernel, padding, precision), tangent
+    return convolve(inputs, kernel, padding, precision, limit), tangent
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
@@ -153,6 +175,7 @@ def _pull(
     precision: Any,
     tiles: Callable[..., Tile],
     *gradient: Array,
+    limit: int | None = None,
 ) -> tuple[Array, Array]:
     """Returns the gradients of inputs and kernel.
 
@@ -163,6 +186,7 @@ def _pull(
       precision: of the products.
       tiles: `gradient -> 2 × 2 positions [b, h, w, O]`, the gradient of the outputs' tiles.
       *gradient: [B, …] arrays, of which b examples at a time are given to `tiles`.
+      limit: in place of `BACKWARD_BYTES`.
     """
     weights = _weights(kernel)
     height, width = _extent(inputs, padding)
@@ -185,7 +209,8 @@ def _pull(
 
     batch = inputs.shape[0]
     output_bytes = batch * height * width * kernel.shape[3] * inputs.dtype.itemsize
-    chunks = _chunks(batch, inputs.nbytes + output_bytes, BACKWARD_BYTES)
+    limit = BACKWARD_BYTES if limit is None else limit
+    chunks = _chunks(batch, inputs.nbytes + output_bytes, limit)
     if chunks == 1:
         total, of_inputs = some(inputs, *gradient)
     else:
@@ -304,9 +329,12 @@ def _whole(inputs: Array, padding: Padding) -> Padding:
     return (top, bottom - height % 2), (left, right - width % 2)
 
 
-def _in_chunks(function: Callable[..., PyTree], inputs: Array, *others: Array) -> PyTree:
-    """Applies `function` to as many examples at a time as FORWARD_BYTES allows."""
-    chunks = _chunks(inputs.shape[0], inputs.nbytes, FORWARD_BYTES)
+def _in_chunks(
+    function: Callable[..., PyTree], inputs: Array, *others: Array, limit: int | None = None
+) -> PyTree:
+    """Applies `function` to as many examples at a time as the limit allows."""
+    limit = FORWARD_BYTES if limit is None else limit
+    chunks = _chunks(inputs.shape[0], inputs.nbytes, limit)
     if chunks == 1:
         return function(inputs, *others)
     parts = tuple(_split(x, chunks) for x in (inputs, *others))
