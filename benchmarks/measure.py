@@ -227,7 +227,7 @@ def result(
         target=target.text if target else "—",
         reached=(target is None or target.met(figure)) and compiled_in_time,
         compile_seconds=compile_seconds,
-        updates_a_second=(task.cohort_size or len(federation.sizes)) / seconds,
+        updates_a_second=task.members * (task.cohort_size or len(federation.sizes)) / seconds,
         share=useful / rate,
         details={
             **details,

@@ -75,6 +75,7 @@ class Work(NamedTuple):
       eval_every: rounds from one evaluation on the test examples to the next, or None for none.
       placement: how this project lays clients out; nobody else reads it.
       chunk_size: how many at once, likewise.
+      members: simulations of a sweep, seeds by β, run together; nobody else reads it.
       channels_last: whether PyTorch keeps images' channels together, which it does not by itself;
         nobody else reads it.
     """
@@ -92,6 +93,7 @@ class Work(NamedTuple):
     eval_every: int | None = None
     placement: str = "auto"
     chunk_size: int | None = None
+    members: int = 1
     channels_last: bool = False
 
 
@@ -194,10 +196,10 @@ def operations(model: str) -> int:
 
 
 def operations_a_round(work: Work, federation: Federation) -> float:
-    """Returns the useful operations of one round, expected over cohorts."""
+    """Returns the useful operations of one round of all members, expected over cohorts."""
     share = (work.cohort_size or len(federation.sizes)) / len(federation.sizes)
     examples = share * float(federation.sizes.sum()) * work.local_epochs
-    return operations(work.model) * examples
+    return operations(work.model) * examples * work.members
 
 
 def write(path: Path, task: Task) -> None:

@@ -18,6 +18,7 @@ from benchmarks import work
 from benchmarks.programs import wire
 from fedjax_ecgr import runs
 from fedjax_ecgr.data import from_owners
+from fedjax_ecgr.engine.sweep import compile_group, grouped, outcomes_of, run_wave
 from fedjax_ecgr.models.layers import conv, conv_pool, flatten
 from fedjax_ecgr.models.mlp import head
 
@@ -56,7 +57,7 @@ def main(path: str | None) -> None:
         wire.serve(_about(), _refuse)
         return
     task = work.read(Path(path))
-    first, stats = _first(task)
+    first_parameters, _ = _first(task)
 
     @cache
     def divided() -> fx.FederatedDataset:
@@ -65,6 +66,20 @@ def main(path: str | None) -> None:
     @cache
     def built(shuffle: bool, evaluate: bool = False) -> fx.Simulation:
         return _simulation(task, divided(), shuffle, evaluate)
+
+    @cache
+    def sweep(shuffle: bool, rounds: int) -> Any:
+        members = _members(built(shuffle), task.work.members)
+        (group,) = grouped(members)
+        return members, group, compile_group(group, members, rounds)
+
+    def swept(shuffle: bool, rounds: int) -> dict[str, Any]:
+        members, group, compiled = sweep(shuffle, rounds)
+        began = time.perf_counter()
+        ends = [list(run_wave(group, compiled, members, w, rounds))[-1] for w in group.waves]
+        seconds = time.perf_counter() - began
+        first = outcomes_of(ends[0], 1, compiled.seconds, seconds)[0].history
+        return _answer(first, first_parameters, seconds=seconds)
 
     def answer(
         rounds: int = 0,
@@ -87,21 +102,39 @@ def main(path: str | None) -> None:
         if memory:
             simulation = built(shuffle)
             return {"bytes": simulation.memory().peak(simulation.placement.chunk_size)}
+        if task.work.members > 1:
+            return swept(shuffle, rounds)
         done = fx.run(
             built(shuffle, evaluate), rounds=rounds, eval_every=task.work.eval_every or rounds
         )
-        return wire.Answer(
-            seconds=done.run_seconds,
-            losses=done.table["train_loss"].tolist(),
-            moved=float(optax.tree.norm(jax.tree.map(jnp.subtract, done.state.params, first))),
-            statistics=float(optax.tree.norm(done.state.batch_stats)) if stats else 0.0,
-            peak_bytes=_peak_bytes(),
-            cohorts=done.cohorts.tolist(),
-            compile_seconds=done.compile_seconds,
-            accuracy=float(done.table["test_accuracy"][-1]) if evaluate else None,
-        )._asdict()
+        return _answer(done, first_parameters, seconds=done.run_seconds, evaluate=evaluate)
 
     wire.serve(_about(), answer)
+
+
+def _answer(
+    done: fx.History, first: Any, *, seconds: float, evaluate: bool = False
+) -> dict[str, Any]:
+    state = done.state
+    return wire.Answer(
+        seconds=seconds,
+        losses=done.table["train_loss"].tolist(),
+        moved=float(optax.tree.norm(jax.tree.map(jnp.subtract, state.params, first))),
+        statistics=float(optax.tree.norm(state.batch_stats)) if state.batch_stats else 0.0,
+        peak_bytes=_peak_bytes(),
+        cohorts=done.cohorts.tolist(),
+        compile_seconds=done.compile_seconds,
+        accuracy=float(done.table["test_accuracy"][-1]) if evaluate else None,
+    )._asdict()
+
+
+def _members(simulation: fx.Simulation, count: int) -> list[fx.Member]:
+    """Returns members of eight seeds each; the first is the simulation as it is."""
+    numbers = simulation.hyperparameters
+    regulator = numbers["regulator"]
+    shares = np.linspace(regulator["beta"], 1, -(-count // 8))
+    own = [{**numbers, "regulator": {**regulator, "beta": beta}} for beta in shares]
+    return [fx.Member(simulation, number % 8, own[number // 8]) for number in range(count)]
 
 
 def _refuse(**order: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from benchmarks.rows import (
     mlp_flower,
     mlp_pfl,
     scale,
+    sweep_lenet,
 )
 
 ROWS: dict[str, Callable[[Bench], Result]] = {
@@ -29,6 +30,7 @@ ROWS: dict[str, Callable[[Bench], Result]] = {
     "ecgr-overhead": ecgr_overhead.measure,
     "ecgr-short": ecgr_short.measure,
     "ecgr-short-torch": ecgr_short.measure_torch,
+    "sweep-lenet": sweep_lenet.measure,
     "memory": memory.measure,
     "scale": scale.measure,
 }
