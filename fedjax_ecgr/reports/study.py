@@ -220,7 +220,7 @@ def study(results: Results, against: Mapping[str, str] | None = None) -> Study:
     named = tuple(
         Group(values, _method_label(results, first[values], method_axes)) for values in methods
     )
-    placed = tuple(Group(values, _described(setting_axes, values) or "all") for values in settings)
+    placed = tuple(Group(values, described(setting_axes, values) or "all") for values in settings)
     baseline, called = _baseline(method_axes, named, against)
     filled = {at: Cell(tuple(members.values())) for at, members in cells.items()}
     return Study(method_axes, setting_axes, named, placed, filled, baseline, called)
@@ -250,11 +250,8 @@ def _baseline(
         against = plain
     for axis in against:
         if axis not in axes:
-            allowed = ", ".join(axes) or "none"
-            near = check.nearest(axis, axes)
-            raise InputError(
-                f"against: {axis!r} is not allowed{near}: no axis of the methods (these: {allowed})"
-            )
+            allowed, near = ", ".join(axes) or "none", check.nearest(axis, axes)
+            raise InputError(f"against: {axis!r} is no axis of the methods{near} (axes: {allowed})")
         values = list(dict.fromkeys(m.values[axes.index(axis)] for m in methods))
         if not any(_is(value, against[axis]) for value in values):
             allowed = ", ".join(map(write, values))
@@ -314,11 +311,11 @@ def _method_label(results: Results, row: int, axes: tuple[str, ...]) -> str:
     member = {name: column[row] for name, column in results.members.items()}
     names = [str(member[kind]) for kind in _NAMED if member.get(kind) not in (None, *_PLAIN)]
     rest = [axis for axis in axes if axis not in _NAMED]
-    described = _described(tuple(rest), tuple(member[axis] for axis in rest))
-    return ", ".join(filter(None, [" + ".join(names), described])) or "plain"
+    options = described(rest, [member[axis] for axis in rest])
+    return ", ".join(filter(None, [" + ".join(names), options])) or "plain"
 
 
-def _described(axes: Sequence[str], values: Sequence[Any]) -> str:
+def described(axes: Sequence[str], values: Sequence[Any]) -> str:
     """Returns `axis=value, …`, an axis by what is behind its dot where that is clear."""
     short = [axis.rpartition(".")[2] for axis in axes]
     return ", ".join(

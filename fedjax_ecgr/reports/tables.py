@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,11 @@ from fedjax_ecgr.reports.study import Cell, Study, counted
 
 _ACROSS = 6  # more settings than that do not fit across a page
 _NONE = "–"
+_FOLDED: dict[str, tuple[Literal["left", "right"], int]] = {
+    "method": ("left", 16),
+    "runs": ("right", 10),
+}
+"""Columns that a narrow terminal may fold, to no less than so many characters."""
 
 
 class Entry(NamedTuple):
@@ -97,8 +102,7 @@ def of_differences(study: Study, score: Score) -> Table | None:
         return None
 
     def entry(method: int, setting: int) -> Entry:
-        found = study.difference(method, setting, score)
-        return Entry(_NONE) if found is None else Entry(_paired(found, score.digits), found.mean)
+        return _compared(study, method, setting, score)
 
     def overall(method: int) -> Entry:
         found = study.improvement(method, score)
@@ -134,7 +138,7 @@ def overview(study: Study, scores: Mapping[str, Score]) -> Table:
         for name, score in scores.items()
     }
     compares = any(base is not None for base in study.baseline)
-    rows = []
+    rows: list[tuple[Entry, ...]] = []
     for setting, group in enumerate(study.settings):
         for method, named in enumerate(study.methods):
             cell = study.cells.get((method, setting))
@@ -143,22 +147,21 @@ def overview(study: Study, scores: Mapping[str, Score]) -> Table:
             row = [Entry(group.label), Entry(named.label), Entry(cell.told, len(cell.finished))]
             if len(study.settings) == 1:
                 row = row[1:]
-            for name, score in scores.items():
-                row.append(_mean(cell, score, method in best[setting, name], False, True))
+            measured = [
+                _mean(cell, score, method in best[setting, name], uneven=False, terse=True)
+                for name, score in scores.items()
+            ]
             if compares:
-                found = study.difference(method, setting, first)
-                base = study.baseline[method] is None
-                none = Entry("" if base else _NONE)
-                row.append(
-                    Entry(_paired(found, first.digits), found.mean) if found is not None else none
-                )
-            rows.append(tuple(row))
-    headings = ["method", "runs", *(score.heading for score in scores.values())]
+                measured.insert(1, _compared(study, method, setting, first))
+            rows.append((*row, *measured))
+    measures = [score.heading for score in scores.values()]
+    if compares:
+        measures.insert(1, "difference [95 %]")
+    headings = ["method", "runs", *measures]
     if len(study.settings) > 1:
         headings.insert(0, "setting")
     notes = ["Mean ± sample standard deviation over finished runs; best of a setting in bold."]
     if compares:
-        headings.append("difference")
         than = f"the same with {study.against}" if "=" in study.against else study.against
         notes.append(
             f"The difference of {first.title} is from {than}, paired by seed: mean, 95 % bootstrap "
@@ -244,8 +247,15 @@ def as_rich(table: Table) -> Any:
     )
     shown.caption_justify = "left"
     for number, heading in enumerate(table.headings):
-        justify = "left" if number < table.texts else "right"
-        shown.add_column(escape(heading), justify=justify)  # type: ignore[arg-type]
+        name, unit, rest = heading.partition(" (")
+        short = f"{name}\n({rest}" if unit else name
+        if heading in _FOLDED:
+            longest = max((len(row[number].text) for row in table.rows), default=0)
+            side, narrowest = _FOLDED[heading]
+            shown.add_column(heading, justify=side, min_width=min(longest, narrowest))
+        else:  # a number that is cut short would be another
+            side = "left" if number < table.texts else "right"
+            shown.add_column(escape(short), justify=side, no_wrap=True)
     for row in table.rows:
         shown.add_row(
             *(f"[bold]{escape(e.text)}[/bold]" if e.best else escape(e.text) for e in row)
@@ -351,6 +361,14 @@ def _mean(cell: Cell, score: Score, best: bool, uneven: bool, terse: bool = Fals
     if number > 1:
         shown += f" ± {score.scale * std:.{score.digits}f}"
     return Entry(shown + missing, score.scale * mean, best)
+
+
+def _compared(study: Study, method: int, setting: int, score: Score) -> Entry:
+    """Returns the paired difference from the baseline; nothing for a baseline itself."""
+    found = study.difference(method, setting, score)
+    if found is None:
+        return Entry("" if study.baseline[method] is None else _NONE)
+    return Entry(_paired(found, score.digits), found.mean)
 
 
 def _missing(cell: Cell, number: int) -> str:

@@ -87,13 +87,13 @@ def grid(
 ):
     """Returns a study of FedAvg under identity (β None) and ECGR.
 
-    Curves rise to 0.6 + α/10 + β/10, with noise that is the seed's own.
+    Curves rise to 0.6 + min(α, 1.5)/10 + β/10, with noise that is the seed's own.
     """
     members = []
     for beta, rate, alpha, seed in itertools.product(betas, rates, alphas, seeds):
         rng = np.random.default_rng([seed, int(100 * alpha), int(1000 * rate)])
         rounds = np.arange(1, lasts + 1)
-        top = 0.6 + alpha / 10 + (beta or 0) / 10 + (0.05 - rate) / 2
+        top = 0.6 + min(alpha, 1.5) / 10 + (beta or 0) / 10 + (0.05 - rate) / 2
         curve = top * (1 - np.exp(-rounds / 5)) + 0.02 * rng.standard_normal(lasts)
         curve += 0.005 * np.random.default_rng([seed, int(100 * (beta or 0))]).standard_normal()
         diverged = (beta, alpha, seed) in broken

@@ -181,10 +181,13 @@ def test_labels_say_in_full_what_would_be_ambiguous():
 @pytest.mark.parametrize(
     ("against", "said"),
     [
-        ({"regulatr": "identity"}, "'regulatr' is not allowed, did you mean 'regulator'?"),
+        (
+            {"regulatr": "identity"},
+            "'regulatr' is no axis of the methods, did you mean 'regulator'?",
+        ),
         (
             {"partition.alpha": "0.1"},
-            r"no axis of the methods \(these: regulator, regulator.beta\)",
+            r"no axis of the methods \(axes: regulator, regulator.beta\)",
         ),
         ({"regulator": "identty"}, r"no method has it \(values: identity, ecgr\)"),
     ],
