@@ -83,11 +83,14 @@ def _assigned(against: list[str] | None) -> dict[str, str] | None:
 
 
 def _print(table: Table) -> None:
-    console, shown = Console(), tables.as_rich(table)
-    # a narrow terminal breaks lines, rather than lose what does not fit
-    narrowest = console.measure(shown).minimum
-    wide = Console(width=max(console.width, narrowest))
-    wide.print(shown)
+    width = Console().width
+    for narrow in (False, True):
+        shown = tables.as_rich(table, narrow=narrow)
+        needed = Console(width=10_000).measure(shown).minimum
+        if needed <= width:
+            break
+    # a terminal that is still too narrow breaks lines, rather than lose what does not fit
+    Console(width=max(width, needed)).print(shown)
 
 
 def _files(

@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,11 +21,8 @@ from fedjax_ecgr.reports.study import Cell, Study, counted
 
 _ACROSS = 6  # more settings than that do not fit across a page
 _NONE = "–"
-_FOLDED: dict[str, tuple[Literal["left", "right"], int]] = {
-    "method": ("left", 16),
-    "runs": ("right", 10),
-}
-"""Columns that a narrow terminal may fold, to no less than so many characters."""
+_FOLDED = ("method", "runs")
+"""Columns that are folded in a narrow terminal."""
 
 
 class Entry(NamedTuple):
@@ -235,9 +232,15 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in minus)
 
 
-def as_rich(table: Table) -> Any:
-    """Returns a `rich.table.Table`."""
+def as_rich(table: Table, *, narrow: bool = False) -> Any:
+    """Returns a `rich.table.Table`.
+
+    Args:
+      table: the table.
+      narrow: folds methods between words, for a terminal that is too narrow.
+    """
     from rich.box import SIMPLE
+    from rich.cells import cell_len
     from rich.markup import escape
     from rich.table import Table as Rich
 
@@ -249,13 +252,15 @@ def as_rich(table: Table) -> Any:
     for number, heading in enumerate(table.headings):
         name, unit, rest = heading.partition(" (")
         short = f"{name}\n({rest}" if unit else name
-        if heading in _FOLDED:
-            longest = max((len(row[number].text) for row in table.rows), default=0)
-            side, narrowest = _FOLDED[heading]
-            shown.add_column(heading, justify=side, min_width=min(longest, narrowest))
-        else:  # a number that is cut short would be another
-            side = "left" if number < table.texts else "right"
-            shown.add_column(escape(short), justify=side, no_wrap=True)
+        texts = [*short.splitlines(), *(row[number].text for row in table.rows)]
+        # others stay whole: a number that is cut short would be another
+        folds = narrow and heading in _FOLDED
+        parts = [word for text in texts for word in text.split()] if folds else texts
+        shown.add_column(
+            escape(short),
+            justify="left" if number < table.texts else "right",
+            width=max(map(cell_len, parts)),
+        )
     for row in table.rows:
         shown.add_row(
             *(f"[bold]{escape(e.text)}[/bold]" if e.best else escape(e.text) for e in row)
