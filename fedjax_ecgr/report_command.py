@@ -98,12 +98,13 @@ def _files(
 ) -> Iterator[tuple[str, Callable[[BinaryIO], Any]]]:
     """Yields the name and the content of each file."""
     made = tables.all_of(found, measures)
+    flat = [table for several in made.values() for table in several]
     texts = {
-        "tables.md": "# Tables\n\n" + "\n".join(map(tables.as_markdown, made)),
-        "tables.tex": "% \\usepackage{booktabs}\n\n" + "\n".join(map(tables.as_latex, made)),
+        "tables.md": "# Tables\n\n" + "\n".join(map(tables.as_markdown, flat)),
+        "tables.tex": "% \\usepackage{booktabs}\n\n" + "\n".join(map(tables.as_latex, flat)),
         "scores.csv": tables.csv_of_scores(found, measures),
         "members.csv": tables.csv_of_members(results, measures),
-        "report.html": page(found, measures, title),
+        "report.html": page(found, measures, title, made),
     }
     for name, text in texts.items():
         yield name, _writer(text)

@@ -40,23 +40,29 @@ class _Frame(NamedTuple):
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - share)
 
 
-def page(study: Study, scores: Mapping[str, Score], title: str) -> str:
+def page(
+    study: Study,
+    scores: Mapping[str, Score],
+    title: str,
+    made: Mapping[str, Sequence[Table]] | None = None,
+) -> str:
     """Returns the page.
 
     Args:
       study: what it is of.
       scores: the measures it shows; the paired differences beside all of them are of the first.
       title: of the page.
+      made: `tables.all_of` of these, if they are made already.
     """
+    made = tables.all_of(study, scores) if made is None else made
     room = files("fedjax_ecgr.reports")
     looks, script = (room.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
     figures, data = _figures(study)
-    there = {name: score for name, score in scores.items() if tables.all_of(study, {name: score})}
+    there = {name: scores[name] for name in made}
     details = "".join(
-        f"<details><summary>{escape(score.heading)}</summary>"
-        + "".join(_table(table) for table in tables.all_of(study, {name: score}))
-        + "</details>"
-        for name, score in there.items()
+        f"<details><summary>{escape(scores[name].heading)}</summary>"
+        f"{''.join(map(_table, several))}</details>"
+        for name, several in made.items()
     )
     total = study.total
     axes = ", ".join(study.method_axes + study.setting_axes) or "none"

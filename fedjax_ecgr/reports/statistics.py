@@ -170,9 +170,8 @@ def probability_of_improvement(
     for x, y in zip(ours, theirs, strict=True):
         above = (x[:, np.newaxis] > y) + 0.5 * (x[:, np.newaxis] == y)  # [N, M]
         values.append(above.mean())
-        # a run drawn c times counts c times: a draw is a count of each run
-        of_x, of_y = (rng.multinomial(n, [1 / n] * n, size=draws) / n for n in above.shape)
-        drawn += np.einsum("dn,nm,dm->d", of_x, above, of_y, optimize=True)
+        of_x, of_y = (_counts(rng, draws, runs) for runs in above.shape)
+        drawn += ((of_x @ above) * of_y).sum(axis=1) / above.size
     return _estimate(float(np.mean(values)), drawn / len(values))
 
 
@@ -187,9 +186,15 @@ def mean_interval(values: np.ndarray, draws: int = 2_000) -> tuple[np.ndarray, n
       The lower and the upper ends, [points] each.
     """
     runs = len(values)
-    counts = np.random.default_rng(0).multinomial(runs, [1 / runs] * runs, size=draws)
+    counts = _counts(np.random.default_rng(0), draws, runs)
     low, high = np.percentile(counts @ values / runs, _PERCENTILES, axis=0)
     return low, high
+
+
+def _counts(rng: np.random.Generator, draws: int, runs: int) -> np.ndarray:
+    """Returns [draws, runs], how often each run is in a draw of as many runs with replacement."""
+    drawn = rng.integers(runs, size=(draws, runs)) + runs * np.arange(draws)[:, np.newaxis]
+    return np.bincount(drawn.ravel(), minlength=draws * runs).reshape(draws, runs).astype(float)
 
 
 def _middle(values: np.ndarray) -> np.ndarray:

@@ -169,13 +169,14 @@ def overview(study: Study, scores: Mapping[str, Score]) -> Table:
     return Table(title, tuple(headings), tuple(rows), _texts(tuple(headings)), tuple(notes))
 
 
-def all_of(study: Study, scores: Mapping[str, Score]) -> list[Table]:
-    """Returns both tables of each measure that any member has a value of."""
-    found = []
-    for score in scores.values():
+def all_of(study: Study, scores: Mapping[str, Score]) -> dict[str, list[Table]]:
+    """Returns one or two tables for each measure that any member has a value of, by its name."""
+    found = {}
+    for name, score in scores.items():
         if any(len(v) for m in range(len(study.methods)) for v in study.values(m, score)):
-            found += [of_scores(study, score), of_differences(study, score)]
-    return [table for table in found if table is not None]
+            made = of_scores(study, score), of_differences(study, score)
+            found[name] = [table for table in made if table is not None]
+    return found
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
