@@ -207,13 +207,12 @@ def _axes(frame: _Frame) -> str:
 
 def _legend(study: Study) -> str:
     items = []
-    for method, named in enumerate(study.methods):
-        cell, (colour, line) = study.of_method(method), style(method)
-        some = "" if len(cell.finished) == len(cell.members) else f" ({cell.told})"
+    for method in range(len(study.methods)):
+        colour, line = style(method)
         items.append(
             f'<li data-method="{method}"><svg class="swatch" viewBox="0 0 30 10">'
             f'<line class="mean c{colour} l{line}" x1="0" x2="30" y1="5" y2="5"/></svg>'
-            f"{escape(named.label + some)}</li>"
+            f"{escape(study.told(method))}</li>"
         )
     return f'<ul class="legend">{"".join(items)}</ul>'
 

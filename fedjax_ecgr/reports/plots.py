@@ -79,9 +79,13 @@ def heat_maps(
         return []
     largest = max(map(abs, values)) or 1.0
     limits = (-largest, largest) if difference else (min(values), max(values))
-    than = study.against if "=" not in study.against else f"the same with {study.against}"
-    title = f"{score.heading}, paired difference from {than}" if difference else score.heading
-    title += f"; {common}" if common else ""
+    title = score.heading
+    if difference:
+        title += f", paired difference from {study.against}"
+    if common:
+        title += f"; {common}"
+    if difference:
+        title += "\nin brackets its 95 % bootstrap interval, * where that does not hold 0"
     return [
         _heat(panels[at : at + _PANELS], x, y, title, limits, difference)
         for at in range(0, len(panels), _PANELS)
@@ -122,7 +126,7 @@ def _curves(study: Study, settings: Sequence[int]) -> "Figure":
     from matplotlib.lines import Line2D
 
     down, across = _rows_and_columns(len(settings))
-    labels = [_with_count(study, method) for method in range(len(study.methods))]
+    labels = [study.told(method) for method in range(len(study.methods))]
     width = max(4.0 * across, 5.0)
     columns = max(1, min(3, len(labels), int(width / (0.08 * max(map(len, labels)) + 0.8))))
     size = (width, 3.1 * down + 0.25 * math.ceil(len(labels) / columns) + 0.3)
@@ -151,12 +155,6 @@ def _curves(study: Study, settings: Sequence[int]) -> "Figure":
 def _rows_and_columns(panels: int) -> tuple[int, int]:
     across = 2 if panels == 4 else min(panels, 3)
     return math.ceil(panels / across), across
-
-
-def _with_count(study: Study, method: int) -> str:
-    """Returns a method's label, and how many of its runs count if those are not all."""
-    cell, label = study.of_method(method), study.methods[method].label
-    return label if len(cell.finished) == len(cell.members) else f"{label} ({cell.told})"
 
 
 def _draw_curves(study: Study, setting: int, axes: "Axes") -> None:

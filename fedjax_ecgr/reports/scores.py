@@ -92,8 +92,8 @@ def divergence(rows: Rows) -> float:
 def gradient_variance(rows: Rows) -> float:
     """Returns the accumulated variance of local gradients, Σ_t Σ_i p_i ‖u_{t,i} − ū_t‖₂².
 
-    u_{t,i} is what client i uploads in round t, the sum of its local steps after regulation and
-    transforms (FedNova's divided by their number), and ū_t = Σ_i p_i u_{t,i}. Variance is over
+    u_{t,i} is what client i uploads in round t: the sum of its local steps (FedNova's divided by
+    their number) after regulation, transforms and attacks; ū_t = Σ_i p_i u_{t,i}. Variance is over
     clients, not over batches; it scales with the square of the step size, and so compares only
     what takes the same.
     """

@@ -106,7 +106,7 @@ class Study(NamedTuple):
       settings: one, with the label "all", if no setting axis varies.
       cells: by number of method and of setting; those without a member are not there.
       baseline: for each method the number of that it is compared with; None where there is none.
-      against: what the baseline is called.
+      against: what the baseline is called: "the same with regulator=identity", or a method.
     """
 
     method_axes: tuple[str, ...]
@@ -126,6 +126,11 @@ class Study(NamedTuple):
         """Returns all members of a method."""
         cells = (self.cells.get((method, setting)) for setting in range(len(self.settings)))
         return Cell(tuple(member for cell in cells if cell is not None for member in cell.members))
+
+    def told(self, method: int) -> str:
+        """Returns a method's label, and how many of its runs count if those are not all."""
+        cell, label = self.of_method(method), self.methods[method].label
+        return label if len(cell.finished) == len(cell.members) else f"{label} ({cell.told})"
 
     def values(self, method: int, score: Score) -> list[np.ndarray]:
         """Returns for each setting what a method's finished members score, in shown units."""
@@ -192,11 +197,15 @@ def study(results: Results, against: Mapping[str, str] | None = None) -> Study:
 
     Raises:
       InputError: if `against` names no method axis or no value of it, or does not tell which
-        method is meant; if two members are the same but for their names.
+        method is meant; if two members are the same but for their names, or there is none; if an
+        axis is no column of the members.
     """
     seed_axes = tuple(axis for axis in results.axes if axis in SEEDS)
     method_axes = tuple(axis for axis in results.axes if _is_of_method(axis))
     setting_axes = tuple(a for a in results.axes if a not in seed_axes + method_axes)
+    for axis in results.axes:
+        if axis not in results.members:
+            raise InputError(f"axes: {axis!r} is not allowed, members have no such column")
     histories = by_member(results)
     methods: dict[Values, int] = {}
     settings: dict[Values, int] = {}
@@ -272,7 +281,8 @@ def _baseline(
                 f"against: {given} is not allowed, for ({method.label}) it may be {told}: say more"
             )
         found.append(fitting[0] if fitting else None)
-    return tuple(found), ", ".join(f"{axis}={value}" for axis, value in against.items())
+    assigned = ", ".join(f"{axis}={value}" for axis, value in against.items())
+    return tuple(found), f"the same with {assigned}"
 
 
 def _has(method: Group, axes: tuple[str, ...], wanted: Mapping[str, str]) -> bool:

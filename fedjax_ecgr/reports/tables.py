@@ -111,16 +111,14 @@ def of_differences(study: Study, score: Score) -> Table | None:
         return Entry(_estimate(estimate, 2) + some, estimate.value)
 
     headings, rows = _layout(study, compared, entry, "P(better) [95 %]", overall)
-    notes = [
-        f"Mean paired difference from the same with {study.against}"
-        if "=" in study.against
-        else f"Mean paired difference from {study.against}",
-        " over runs of the same seeds that both finished, 95 % bootstrap interval over pairs, and "
-        "how many are above, equal and below. P(better) is the probability that a run is better "
-        "than one of the other's, mean over settings.",
-    ]
+    note = (
+        f"Mean paired difference from {study.against} over runs of the same seeds that both "
+        "finished, 95 % bootstrap interval over pairs, and how many are above, equal and below. "
+        "P(better) is the probability that a run is better than one of the other's, mean over "
+        "settings."
+    )
     title = f"{score.heading}, difference"
-    return Table(title, headings, rows, _texts(headings), ("".join(notes), *_unfinished(study)))
+    return Table(title, headings, rows, _texts(headings), (note, *_unfinished(study)))
 
 
 def overview(study: Study, scores: Mapping[str, Score]) -> Table:
@@ -159,10 +157,9 @@ def overview(study: Study, scores: Mapping[str, Score]) -> Table:
         headings.insert(0, "setting")
     notes = ["Mean ± sample standard deviation over finished runs; best of a setting in bold."]
     if compares:
-        than = f"the same with {study.against}" if "=" in study.against else study.against
         notes.append(
-            f"The difference of {first.title} is from {than}, paired by seed: mean, 95 % bootstrap "
-            "interval, above/equal/below."
+            f"The difference of {first.title} is from {study.against}, paired by seed: mean, 95 % "
+            "bootstrap interval, above/equal/below."
         )
     notes += _unfinished(study)
     title = "All measures" if len(scores) > 3 else first.title

@@ -55,7 +55,7 @@ def test_a_grid_has_its_methods_settings_and_members():
         (m, s): "4 of 5, 1 diverged" if (m, s) == (1, 1) else "5"
         for m, s in itertools.product(range(3), range(2))
     }
-    assert found.against == "regulator=identity"
+    assert found.against == "the same with regulator=identity"
     assert found.baseline == (None, 0, 0)
 
 
@@ -204,6 +204,13 @@ def test_members_that_no_axis_tells_apart_and_none_at_all_are_refused():
     empty = nothing._replace(members={n: c[:0] for n, c in nothing.members.items()})
     with pytest.raises(InputError, match="it must have at least one"):
         study(empty._replace(history={n: c[:0] for n, c in nothing.history.items()}))
+
+
+def test_an_axis_that_members_do_not_have_is_refused():
+    with pytest.raises(
+        InputError, match=r"axes: 'top_k.share' is not allowed, members have no such"
+    ):
+        study(grid()._replace(axes=("top_k.share",)))
 
 
 def test_a_lower_score_is_an_improvement_where_lower_is_better():
