@@ -257,32 +257,36 @@ def _baseline(
         if "regulator" not in axes or not any(_has(m, axes, plain) for m in methods):
             return (None, *[0] * (len(methods) - 1)), methods[0].label
         against = plain
-    for axis in against:
-        if axis not in axes:
-            allowed, near = ", ".join(axes) or "none", check.nearest(axis, axes)
-            raise InputError(f"against: {axis!r} is no axis of the methods{near} (axes: {allowed})")
-        values = list(dict.fromkeys(m.values[axes.index(axis)] for m in methods))
-        if not any(_is(value, against[axis]) for value in values):
-            allowed = ", ".join(map(write, values))
-            raise InputError(
-                f"against: {axis}={against[axis]} is not allowed, no method has it (values: "
-                f"{allowed})"
-            )
+    _check(axes, methods, against)
+    assigned = ", ".join(f"{axis}={value}" for axis, value in against.items())
     chosen = [i for i, method in enumerate(methods) if _has(method, axes, against)]
-    found = []
+    found: list[int | None] = []
     for number, method in enumerate(methods):
         fitting = [i for i in chosen if _equal_but_for(methods[i], method, axes, against)]
         if number in fitting:  # it is one of those that others are compared with
             fitting = []
         if len(fitting) > 1:
             told = " and ".join(f"({methods[i].label})" for i in fitting[:2])
-            given = ", ".join(f"{axis}={value}" for axis, value in against.items())
             raise InputError(
-                f"against: {given} is not allowed, for ({method.label}) it may be {told}: say more"
+                f"against: {assigned} is not allowed, for ({method.label}) it may be {told}: say "
+                "more"
             )
         found.append(fitting[0] if fitting else None)
-    assigned = ", ".join(f"{axis}={value}" for axis, value in against.items())
     return tuple(found), f"the same with {assigned}"
+
+
+def _check(axes: tuple[str, ...], methods: tuple[Group, ...], against: Mapping[str, str]) -> None:
+    """Raises `InputError` unless each axis is one of methods, and a method has its value."""
+    for axis, text in against.items():
+        if axis not in axes:
+            allowed, near = ", ".join(axes) or "none", check.nearest(axis, axes)
+            raise InputError(f"against: {axis!r} is no axis of the methods{near} (axes: {allowed})")
+        values = list(dict.fromkeys(method.values[axes.index(axis)] for method in methods))
+        if not any(_is(value, text) for value in values):
+            allowed = ", ".join(map(write, values))
+            raise InputError(
+                f"against: {axis}={text} is not allowed, no method has it (values: {allowed})"
+            )
 
 
 def _has(method: Group, axes: tuple[str, ...], wanted: Mapping[str, str]) -> bool:

@@ -162,7 +162,7 @@ def overview(study: Study, scores: Mapping[str, Score]) -> Table:
             "bootstrap interval, above/equal/below."
         )
     notes += _unfinished(study)
-    title = "All measures" if len(scores) > 3 else first.title
+    title = ", ".join(score.title for score in scores.values())
     return Table(title, tuple(headings), tuple(rows), _texts(tuple(headings)), tuple(notes))
 
 
@@ -367,10 +367,10 @@ def _mean(cell: Cell, score: Score, best: bool, uneven: bool, terse: bool = Fals
 
 
 def _compared(study: Study, method: int, setting: int, score: Score) -> Entry:
-    """Returns the paired difference from the baseline; nothing for a baseline itself."""
+    """Returns the difference from the baseline; nothing for what others are compared with."""
     found = study.difference(method, setting, score)
     if found is None:
-        return Entry("" if study.baseline[method] is None else _NONE)
+        return Entry("" if method in study.baseline else _NONE)
     return Entry(_paired(found, score.digits), found.mean)
 
 
