@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import fedjax_ecgr as fx
-from experiments.statistics import markdown, mean_std, paired
+from fedjax_ecgr.reports.statistics import mean_std, paired
+from fedjax_ecgr.reports.tables import markdown
 
 BETAS = (0.0, 0.2, 0.5, 1.0)
 ROUNDS = 50

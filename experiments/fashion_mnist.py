@@ -44,8 +44,9 @@ import numpy as np
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments.statistics import markdown, mean_std, paired
 from fedjax_ecgr import InputError, check, metrics, runs
+from fedjax_ecgr.reports.statistics import mean_std, paired
+from fedjax_ecgr.reports.tables import markdown
 from fedjax_ecgr.runs import Choice, RunConfig
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -186,7 +187,7 @@ def table(found: Mapping[str, Sequence[runs.Recorded]]) -> str:
     }
     rows = []
     for label, own in scores.items():
-        rows.append([label, *(shown(values) for values in own.values())])
+        rows.append([label, *(mean_std(values) for values in own.values())])
         base = label.replace("fedavg-ecgr", "fedavg")
         if base != label and len(found[label]) > 1:
             differences = (paired(own[name], scores[base][name]) for name in SCORES)
@@ -198,11 +199,6 @@ def accuracies(run: runs.Recorded) -> np.ndarray:
     """Returns [evaluations] test accuracies."""
     accuracy = run.table["test_accuracy"]
     return accuracy[~np.isnan(accuracy)]
-
-
-def shown(values: Sequence[float]) -> str:
-    """Returns mean ± standard deviation, or the one value there is."""
-    return mean_std(values) if len(values) > 1 else f"{values[0]:.2f}"
 
 
 if __name__ == "__main__":

@@ -29,11 +29,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import fedjax_ecgr as fx
-from experiments.statistics import markdown, mean_std, paired
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.engine.block import compilable
 from fedjax_ecgr.engine.evaluation import evaluate_clients
 from fedjax_ecgr.engine.setting import Setting
+from fedjax_ecgr.reports.statistics import mean_std, paired
+from fedjax_ecgr.reports.tables import markdown
 from fedjax_ecgr.types import Array, PyTree
 
 CLIENTS, BATCH, EPOCHS, HIDDEN, BUDGETS = 10, 16, 5, 64, (5, 30)

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import fedjax_ecgr as fx
-from experiments.statistics import markdown, mean_std, paired
+from fedjax_ecgr.reports.statistics import mean_std, paired
+from fedjax_ecgr.reports.tables import markdown
 
 CLIENTS, MALICIOUS, ROUNDS = 100, 20, 40
 ATTACKS = {

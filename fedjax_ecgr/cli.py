@@ -28,6 +28,7 @@ from fedjax_ecgr.live import live
 from fedjax_ecgr.options import configure, parse, with_options
 from fedjax_ecgr.process import Terminated
 from fedjax_ecgr.regulators import RULES, STORAGES
+from fedjax_ecgr.report_command import report
 from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, RunConfig, run_fields
 from fedjax_ecgr.runs.parameters import first_line
 from fedjax_ecgr.sweep_commands import sweep
@@ -171,6 +172,7 @@ def _app() -> typer.Typer:
     app.command("run")(with_options(run, LISTINGS, run_fields()))
     app.command("sweep")(sweep)
     app.command("compare")(compare)
+    app.command("report")(report)
     app.command("list")(list_known)
     app.add_typer(data_commands.data(), name="data")
     app.add_typer(data_commands.partition(), name="partition")

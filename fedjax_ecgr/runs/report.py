@@ -7,6 +7,7 @@ import numpy as np
 
 from fedjax_ecgr import metrics
 from fedjax_ecgr.kinds import write
+from fedjax_ecgr.reports.statistics import Spread, spread
 from fedjax_ecgr.runs.config import flat
 from fedjax_ecgr.runs.recorded import Recorded
 
@@ -15,20 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Table = Mapping[str, np.ndarray]
-
-
-class Spread(NamedTuple):
-    """Mean and standard deviation over runs.
-
-    Attributes:
-      mean: mean of n values; NaN where there is none.
-      std: sample standard deviation, sqrt(Σ (x − mean)² / (n − 1)); NaN where n is below 2.
-      number: n.
-    """
-
-    mean: float
-    std: float
-    number: int
 
 
 class Group(NamedTuple):
@@ -69,19 +56,6 @@ class Row(NamedTuple):
     rounds_to_target: Spread
     bytes_up: Spread
     rounds_per_second: Spread
-
-
-def spread(values: Sequence[float | None]) -> Spread:
-    """Returns the mean and standard deviation of the values that are there.
-
-    Example:
-      >>> spread([1.0, None, 3.0])
-      Spread(mean=2.0, std=1.4142135623730951, number=2)
-    """
-    given = np.array([value for value in values if value is not None], np.float64)
-    mean = float(given.mean()) if given.size else float("nan")
-    std = float(given.std(ddof=1)) if given.size > 1 else float("nan")
-    return Spread(mean, std, given.size)
 
 
 def group(runs: Sequence[Recorded]) -> list[Group]:

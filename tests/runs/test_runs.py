@@ -1,6 +1,5 @@
 """Recorded runs: exact, repeatable, never overwritten, kept however they end."""
 
-import doctest
 import errno
 import inspect
 import json
@@ -499,11 +498,6 @@ def test_the_comparison_draws_mean_and_band():
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.2, 0.5])
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose(band.max(), 0.5 + np.std([0.3, 0.7], ddof=1))
-
-
-def test_examples_in_docstrings_are_true():
-    assert doctest.testmod(report).attempted
-    assert not doctest.testmod(report).failed
 
 
 def test_everything_that_decides_a_run_is_in_its_configuration():
