@@ -8,7 +8,8 @@ import datetime
 import signal
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from fedjax_ecgr import check, data_commands, runs
 from fedjax_ecgr.check import InputError
-from fedjax_ecgr.engine import DivergedError, Progress
+from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
 from fedjax_ecgr.kinds import Kind
@@ -79,19 +80,44 @@ def run(
             rich_help_panel="Run",
         ),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="a run that was stopped, to go on with", rich_help_panel="Run"),
+    ] = None,
 ) -> int:
-    """Trains, with a progress bar, and records the run in a folder of its own.
+    """Trains, and records the run in a folder of its own.
 
     A run folder holds the full configuration (repeat it with --config), versions, the history as
-    Parquet, a summary, the curves and the trained model. Options override those of --config.
+    Parquet, a summary, the curves and the trained model. Options override those of --config. A run
+    that was stopped or killed goes on with --resume, from where it was saved last.
 
     An option of a part is named by its kind or transform, --partition.alpha; --alpha is enough
     where only one of the parts chosen has such an option.
     """
+    if resume is not None:
+        return _resume(resume, {**given, "config": config, "out": out})
     described = configure(given, config)
     folder = runs.refuse_existing(out or Path("runs") / _run_name(described))
     _check_devices()
     built = runs.build(described)
+    return _run(described, built, folder, partial(runs.record, described, built, folder))
+
+
+def _resume(folder: Path, given: dict[str, Any]) -> int:
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name}: not allowed beside --resume, which goes on with a run as is")
+    recorded = runs.load(folder)
+    _check_devices()
+    for change in runs.changes(recorded.environment):
+        print(f"since it was begun: {change}")
+    built = runs.build(recorded.config)
+    return _run(recorded.config, built, folder, partial(runs.resume, built, recorded))
+
+
+def _run(
+    described: RunConfig, built: Simulation, folder: Path, record: Callable[..., History]
+) -> int:
     print(f"placement: {built.placement} ({jax.default_backend()})")
     if described.memory_budget is not None:
         foretold = built.memory().peak(built.placement.chunk_size)
@@ -110,7 +136,7 @@ def run(
                     f"{progress.rounds_per_second:.1f} rounds/s",
                 )
 
-            history = runs.record(described, built, folder, on_progress=told)
+            history = record(on_progress=told)
     except KeyboardInterrupt as ended:
         return _ended(ended, f"after round {done}; kept in {folder}")
     except DivergedError:

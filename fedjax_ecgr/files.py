@@ -1,5 +1,6 @@
-"""Files and folders that appear as a whole or not at all."""
+"""Files and folders that appear as a whole or not at all, and that one process writes."""
 
+import fcntl
 import os
 import shutil
 import uuid
@@ -7,6 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from fedjax_ecgr.check import InputError
+
+LOCK = "lock"
 
 
 def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
@@ -54,6 +59,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(hidden)
         raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes off a folder; the lock goes with this process, however that ends.
+
+    Raises:
+      InputError: if another process has it.
+    """
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            who = file.read().strip() or "another process"
+            raise InputError(f"out: {str(folder)!r} is being written by {who}") from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()}\n")
+        file.flush()
+        yield
 
 
 def beside(path: Path) -> Path:

@@ -35,15 +35,20 @@ def live(total: float, what: str = "compiling") -> Iterator[Show]:
                 task, completed=done, description=what, status=how
             )
         return
-    told = time.monotonic()
+    told, last = time.monotonic(), ""
 
     def line(done: float, what: str, how: str) -> None:
-        nonlocal told
+        nonlocal told, last
+        last = f"{what}  {how}".rstrip()
         if time.monotonic() - told >= EVERY:
-            told = time.monotonic()
-            print(f"{what}  {how}", flush=True)
+            print(last, flush=True)
+            told, last = time.monotonic(), ""
 
-    yield line
+    try:
+        yield line
+    finally:
+        if last:
+            print(last, flush=True)
 
 
 def duration(seconds: float) -> str:

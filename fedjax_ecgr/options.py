@@ -105,7 +105,7 @@ def short_forms(found: Iterable[Flag]) -> dict[str, list[Flag]]:
 
     What a run's own options are called has no other meaning: theirs are written in full.
     """
-    taken = {dashed(name) for name in (*LISTINGS, *run_fields(), "config", "out", "help")}
+    taken = {dashed(name) for name in (*LISTINGS, *run_fields(), "config", "out", "resume", "help")}
     forms: dict[str, list[Flag]] = {}
     for flag in found:
         if flag.name not in taken:

@@ -80,6 +80,7 @@ class History(NamedTuple):
             "bytes_down": int(self.table["bytes_down"].sum()),
             "simulated_seconds": float(self.table["seconds"].sum()),
             "compile_seconds": self.compile_seconds,
+            "run_seconds": seconds,
             "rounds_per_second": len(accuracy) / seconds if seconds else None,
         }
         if evaluated.size:
@@ -180,20 +181,23 @@ def run(
     seed: int = 0,
     eval_every: int = 1,
     hyperparameters: Mapping[str, Any] | None = None,
+    after: History | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> History:
     """Runs a simulation; a second run, of another seed or other numbers, compiles nothing.
 
     Args:
       built: from `simulation`.
-      rounds: how many rounds.
+      rounds: how many rounds, those before included.
       seed: of everything random in the run.
       eval_every: rounds from one evaluation to the next; the last round is always evaluated.
       hyperparameters: in place of `built.hyperparameters`.
+      after: the history of a run that was no longer: this one goes on from its end, with the same
+        numbers, bit for bit, as if it had not stopped. It is left as it is.
       on_progress: called after each block of `eval_every` rounds.
 
     Raises:
-      InputError: if a count is out of range.
+      InputError: if a count is out of range, or no round is left after those before.
       DivergedError: if NaN or Inf turns up.
     """
     check.part("built", built, Simulation, "a Simulation, such as simulation(…) returns")
@@ -203,22 +207,26 @@ def run(
     if on_progress is not None and not callable(on_progress):
         given = check.shown(on_progress)
         raise check.InputError(f"on_progress: {given} is not allowed, it must be a function")
+    done = 0 if after is None else _rounds_of(after, rounds)
     length = min(eval_every, rounds)
     numbers = built.hyperparameters if hyperparameters is None else hyperparameters
     key = jax.random.key(seed)
     parts: list[tuple[Table, np.ndarray]] = []
+    if after is not None:
+        parts.append((after.table, after.cohorts))
 
     built.check(key, numbers)
     check_schedule(built.setting.work.algorithm, rounds)
     started = time.perf_counter()
     # a block of no rounds compiles everything and changes nothing
-    state, _ = built.block(built.init(key), key, numbers, 0, length)
+    first = built.init(key) if after is None else jax.tree.map(jnp.array, after.state)
+    state, _ = built.block(first, key, numbers, 0, length)
     if built.evaluate is not None:
         built.evaluate(state, key, numbers)
     jax.block_until_ready(state)
     compiled = time.perf_counter()
 
-    done = 0
+    before = 0.0 if after is None else after.run_seconds
     while done < rounds:
         began = time.perf_counter()
         count = min(length, rounds - done)
@@ -235,14 +243,23 @@ def run(
         parts.append((table, infos.cohort))
         done += count
         if bad.any():
-            spent = (compiled - started, time.perf_counter() - compiled)
+            spent = (compiled - started, before + time.perf_counter() - compiled)
             raise DivergedError(done + 1, blamed, _history(parts, state, *spent))
         if on_progress is not None:
             accuracy = float("nan") if evaluation is None else float(evaluation.accuracy)
             speed = count / (time.perf_counter() - began)
             loss = float(infos.train_loss[-1])
             on_progress(Progress(done, loss, accuracy, speed, *parts[-1], state))
-    return _history(parts, state, compiled - started, time.perf_counter() - compiled)
+    return _history(parts, state, compiled - started, before + time.perf_counter() - compiled)
+
+
+def _rounds_of(after: History, rounds: int) -> int:
+    """Returns the rounds of a history that is gone on from; raises `InputError` if none is left."""
+    check.part("after", after, History, "a History, such as run(…) returns")
+    done = len(after.cohorts)
+    if done >= rounds:
+        raise check.InputError(f"rounds: {rounds} is not allowed after {done}, it must be more")
+    return done
 
 
 def not_finite(infos: RoundInfo) -> np.ndarray:

@@ -419,7 +419,7 @@ def start_wave(
             begun[member.seed] = jax.device_get(member.simulation.init(jax.random.key(member.seed)))
     states = [begun[members[number].seed] for number in _filled(group, wave)]
     places, cohort = group.layout.wave, members[wave[0]].simulation.setting.cohort_size
-    dtype = np.result_type(*jax.tree.leaves(states[0].params))
+    dtype = jnp.result_type(*jax.tree.leaves(states[0].params))
     return Standing(
         0,
         jax.tree.map(lambda *leaves: np.stack(leaves), *states),

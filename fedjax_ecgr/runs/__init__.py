@@ -2,10 +2,10 @@
 
 from fedjax_ecgr.files import write
 from fedjax_ecgr.runs.config import Choice, RunConfig, build, from_json, to_json
-from fedjax_ecgr.runs.environment import environment
+from fedjax_ecgr.runs.environment import changes, environment
 from fedjax_ecgr.runs.recorded import Recorded
 from fedjax_ecgr.runs.report import Group, Row, Spread, comparison, curves, group, row, table
-from fedjax_ecgr.runs.store import load, record, refuse_existing
+from fedjax_ecgr.runs.store import load, record, refuse_existing, resume
 
 __all__ = [
     "Choice",
@@ -15,6 +15,7 @@ __all__ = [
     "RunConfig",
     "Spread",
     "build",
+    "changes",
     "comparison",
     "curves",
     "environment",
@@ -23,6 +24,7 @@ __all__ = [
     "load",
     "record",
     "refuse_existing",
+    "resume",
     "row",
     "table",
     "to_json",

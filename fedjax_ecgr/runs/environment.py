@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 
 import fedjax_ecgr
 
+_COMPARED = ("fedjax_ecgr", "commit", "python", "jax", "jaxlib", "backend", "device")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
 
@@ -31,6 +33,20 @@ def environment() -> dict[str, Any]:
         "device": devices[0].device_kind,
         "devices": len(devices),
     }
+
+
+def changes(before: Mapping[str, Any]) -> list[str]:
+    """Returns what code, versions and device are now that they were not in a recorded environment.
+
+    Args:
+      before: as `environment` returned it then.
+    """
+    now = environment()
+    return [
+        f"{name}: {before[name]} then, {now[name]} now"
+        for name in _COMPARED
+        if name in before and before[name] != now[name]
+    ]
 
 
 def _version(package: str) -> str | None:

@@ -6,10 +6,12 @@
     curves.png         the same as a figure
     model/             `params` and `batch_stats`, the global model (an Orbax checkpoint)
     summary.json       `status`, `model_round`, and the run in a few numbers
+    checkpoint/        where a run under way stood last, to go on from (`resume`)
+    lock               held by the process that writes here
 
 The model is that after the last round; of a run that diverged or was stopped, that after the last
 block of `eval_every` rounds that it came through, if it did through one. A run that was killed has
-none. What clients keep is not recorded.
+none. What clients keep is in the checkpoint alone.
 
 The status is `running` until the run ends as `finished`, `diverged`, `interrupted` (by Ctrl-C,
 SIGTERM or SIGHUP) or `failed`; `running` of a process that is no more is read as `killed`
@@ -21,26 +23,33 @@ run's name, and nothing unfinished says that it is finished.
 import datetime
 import json
 import math
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation, run
 from fedjax_ecgr.engine.placement import Placement
-from fedjax_ecgr.files import whole_folder, write
-from fedjax_ecgr.process import terminable, this_process, undisturbed
+from fedjax_ecgr.engine.run import Table, no_rows
+from fedjax_ecgr.engine.state import State
+from fedjax_ecgr.files import locked, whole_folder, write
+from fedjax_ecgr.process import deferred, this_process, undisturbed
+from fedjax_ecgr.runs.checkpoints import Checkpoints
 from fedjax_ecgr.runs.config import RunConfig, from_json, from_text, to_json
 from fedjax_ecgr.runs.environment import environment
 from fedjax_ecgr.runs.recorded import MODEL, RUNNING, Recorded
 from fedjax_ecgr.runs.report import curves
 from fedjax_ecgr.types import PyTree
 
-_SAVE_SECONDS = 10.0  # what a killed run loses at most
+CHECKPOINT, RUN = "checkpoint", "run"
+_SAVE_SECONDS = 10.0  # of rows, that a killed run loses at most
+_ENDS = {"finished": "has finished", "diverged": "has diverged"}
 
 
 def record(
@@ -67,27 +76,82 @@ def record(
     """
     built.check(jax.random.key(config.seed), built.hyperparameters)
     folder = _create(Path(folder), config, built)
-    rows = _Rows(folder)
+    with locked(folder):
+        return _record(config, built, folder, None, on_progress)
 
-    def progressed(progress: Progress) -> None:
-        rows.add(progress)
-        if on_progress is not None:
-            on_progress(progress)
 
+def resume(
+    built: Simulation,
+    recorded: Recorded,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> History:
+    """Goes on with a recorded run that came to no end, from its last checkpoint or the start.
+
+    What comes of it is, bit for bit, what would have without the stop, if code, versions and device
+    are the same (`fedjax_ecgr.runs.changes`).
+
+    Args:
+      built: `build(recorded.config)`.
+      recorded: the run.
+      on_progress: called after each block of `eval_every` rounds.
+
+    Raises:
+      InputError: if the run is at its end, or another process runs it.
+      DivergedError: as in `record`, as are KeyboardInterrupt and OSError.
+    """
+    config, folder = recorded.config, recorded.folder
+    with locked(folder):
+        if recorded.status in ("finished", "diverged"):
+            raise InputError(f"{folder}: nothing is left of the run, it {_ENDS[recorded.status]}")
+        like = _standing(built.init(jax.random.key(config.seed)), config, [], [])
+        saved = Checkpoints(folder / CHECKPOINT).latest(RUN, like)
+        after = None
+        if saved is not None:
+            done, (state, table, cohorts) = saved
+            table = {name: column[:done] for name, column in table.items()}
+            seconds = recorded.summary.get("run_seconds") or 0.0
+            after = History(table, cohorts[:done], state, math.nan, seconds)
+        _write_json(folder / "summary.json", _running(0 if after is None else done))
+        return _record(config, built, folder, after, on_progress)
+
+
+def _record(
+    config: RunConfig,
+    built: Simulation,
+    folder: Path,
+    after: History | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> History:
+    rows, checkpoints = _Rows(folder, after), Checkpoints(folder / CHECKPOINT)
     try:
-        with terminable(), jax.default_matmul_precision(config.precision):
+        with deferred() as ending, jax.default_matmul_precision(config.precision):
+
+            def progressed(progress: Progress) -> None:
+                rows.add(progress)
+                if on_progress is not None:
+                    on_progress(progress)
+                if progress.round < config.rounds:
+                    if ending.asked or checkpoints.due:
+                        stood = _standing(progress.state, config, rows.tables, rows.cohorts)
+                        checkpoints.save(RUN, progress.round, stood)
+                    ending.raise_if_asked()
+
             history = run(
                 built,
                 rounds=config.rounds,
                 seed=config.seed,
                 eval_every=config.eval_every,
+                after=after,
                 on_progress=progressed,
             )
+            checkpoints.close()
     except DivergedError as error:
         facts = {"diverged_in_round": error.round, "diverged_clients": error.clients}
         _finish(folder, config, "diverged", error.history, rows.model, facts)
         raise
     except KeyboardInterrupt:
+        checkpoints.close()
         _finish(folder, config, "interrupted", rows.history(), rows.model)
         raise
     except BaseException as error:
@@ -95,7 +159,24 @@ def record(
         _finish(folder, config, "failed", rows.history(), rows.model, reason)
         raise
     _finish(folder, config, "finished", history, rows.model)
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     return history
+
+
+def _standing(
+    state: State, config: RunConfig, tables: Sequence[Table], cohorts: Sequence[np.ndarray]
+) -> tuple[State, Table, np.ndarray]:
+    """Returns where a run stands, whose columns have room for all its rounds."""
+    dtype = jnp.result_type(*jax.tree.leaves(state.params))
+    table = no_rows((config.rounds,), dtype)
+    everyone = np.zeros((config.rounds, config.cohort_size or config.num_clients), np.int32)
+    done = 0
+    for rows, who in zip(tables, cohorts, strict=True):
+        for name, column in rows.items():
+            table[name][done : done + len(who)] = column
+        everyone[done : done + len(who)] = who
+        done += len(who)
+    return state, table, everyone
 
 
 def load(folder: str | Path) -> Recorded:
@@ -149,17 +230,21 @@ class _Model(NamedTuple):
 class _Rows:
     """A run's rows as they come, saved now and then so that a killed run keeps them."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.parts = folder, list[Progress]()
-        self.saved = time.monotonic()
+    def __init__(self, folder: Path, after: History | None):
+        self.folder, self.saved = folder, time.monotonic()
         self.model: _Model | None = None
+        self.tables, self.cohorts, self.seconds = list[Table](), list[np.ndarray](), 0.0
+        if after is not None:
+            self.tables.append(after.table)
+            self.cohorts.append(after.cohorts)
+            self.seconds = after.run_seconds
+            self._hold(len(after.cohorts), after.state)
 
     def add(self, progress: Progress) -> None:
-        state = progress.state
-        # copies, for the next block takes the arrays' memory
-        held = jax.tree.map(np.array, jax.device_get((state.params, state.batch_stats)))
-        self.model = _Model(progress.round, *held)
-        self.parts.append(progress._replace(state=None))  # type: ignore[arg-type]
+        self.tables.append(progress.table)
+        self.cohorts.append(progress.cohorts)
+        self.seconds += len(progress.cohorts) / progress.rounds_per_second
+        self._hold(progress.round, progress.state)
         if time.monotonic() - self.saved > _SAVE_SECONDS:
             _write_history(self.folder, self.history())
             _write_json(self.folder / "summary.json", _running(progress.round))
@@ -167,12 +252,15 @@ class _Rows:
 
     def history(self) -> History:
         """The history so far; what compilation took is not known yet."""
-        if not self.parts:
+        if not self.tables:
             return _history({}, np.zeros((0, 0), np.int32), 0.0)
-        columns = self.parts[0].table
-        table = {name: np.concatenate([p.table[name] for p in self.parts]) for name in columns}
-        seconds = sum(len(p.cohorts) / p.rounds_per_second for p in self.parts)
-        return _history(table, np.concatenate([p.cohorts for p in self.parts]), seconds)
+        table = {n: np.concatenate([t[n] for t in self.tables]) for n in self.tables[0]}
+        return _history(table, np.concatenate(self.cohorts), self.seconds)
+
+    def _hold(self, done: int, state: State) -> None:
+        # copies, for the next block takes the arrays' memory
+        held = jax.tree.map(np.array, jax.device_get((state.params, state.batch_stats)))
+        self.model = _Model(done, *held)
 
 
 def _history(table: dict[str, np.ndarray], cohorts: np.ndarray, seconds: float) -> History:
@@ -246,7 +334,9 @@ def _write_model(path: Path, model: _Model) -> None:
 
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(
-            path.absolute(), {"params": model.params, "batch_stats": model.batch_stats}
+            path.absolute(),
+            {"params": model.params, "batch_stats": model.batch_stats},
+            force=True,  # in the place of what a run that goes on had when it stopped
         )
 
 

@@ -13,9 +13,7 @@ or pauses. So a member that ended is recorded, whatever happens, and never run a
 known by what they compute (`study.identity`), not by the study's name or order.
 """
 
-import fcntl
 import json
-import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,16 +24,15 @@ import numpy as np
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import Outcome
-from fedjax_ecgr.files import whole_folder, write
+from fedjax_ecgr.files import locked, whole_folder, write
 from fedjax_ecgr.kinds import write as as_text
 from fedjax_ecgr.runs.config import RunConfig, flat, from_json, from_text, to_json
-from fedjax_ecgr.runs.environment import environment
+from fedjax_ecgr.runs.environment import changes, environment
 from fedjax_ecgr.sweeps.study import Members, Study
 
 PARTS, CHECKPOINTS = "parts", "checkpoints"
 MEMBERS, HISTORY = "members.parquet", "history.parquet"
 _MEMBERS = b"members"  # in a part's metadata
-_COMPARED = ("fedjax_ecgr", "commit", "python", "jax", "jaxlib", "backend", "device")
 
 
 class Ended(NamedTuple):
@@ -131,7 +128,7 @@ def opened(folder: Path, study: Study, asked: Members) -> Iterator[tuple[Store, 
             _write_json(hidden / "study.json", _asked(study))
     elif not (folder / PARTS).is_dir():
         raise InputError(f"out: {str(folder)!r} is no sweep's folder, it must be one or a new name")
-    with _locked(folder):
+    with locked(folder):
         _write_json(folder / "study.json", _asked(study))
         yield Store(folder, asked), _changes(folder)
 
@@ -145,34 +142,12 @@ def _write_json(path: Path, values: Any) -> None:
     write(path, lambda file: file.write(text.encode()))
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes off; the lock is gone when this process is, however it ends."""
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            who = file.read().strip() or "another process"
-            raise InputError(f"out: {str(folder)!r} is being written by {who}") from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()}\n")
-        file.flush()
-        yield
-
-
 def _changes(folder: Path) -> list[str]:
     try:
-        before = from_text((folder / "environment.json").read_text(), "environment.json")
-    except (OSError, InputError):
-        return []
-    now = environment()
-    return [
-        f"{name}: {before[name]} then, {now[name]} now"
-        for name in _COMPARED
-        if name in before and before[name] != now[name]
-    ]
+        text = (folder / "environment.json").read_text(encoding="utf-8")
+        return changes(from_text(text, "environment.json"))
+    except (OSError, UnicodeDecodeError, InputError):
+        return []  # nothing is known of then
 
 
 def _end_of(config: RunConfig, outcome: Outcome) -> Ended:

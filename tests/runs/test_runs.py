@@ -118,6 +118,7 @@ def test_a_run_folder_holds_all_of_a_run(built, finished):
         "environment.json",
         "history.parquet",
         "summary.json",
+        "lock",
         "curves.png",
     }
     environment = json.loads((folder / "environment.json").read_text())
