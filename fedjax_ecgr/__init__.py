@@ -7,8 +7,10 @@ from fedjax_ecgr import augmentations as augmentations
 from fedjax_ecgr import metrics as metrics
 from fedjax_ecgr import models as models
 from fedjax_ecgr import regulators as regulators
+from fedjax_ecgr import reports as reports
 from fedjax_ecgr import runs as runs
 from fedjax_ecgr import samplers as samplers
+from fedjax_ecgr import sweeps as sweeps
 from fedjax_ecgr import systems as systems
 from fedjax_ecgr import transforms as transforms
 from fedjax_ecgr.algorithms import *  # noqa: F403
@@ -34,4 +36,5 @@ from fedjax_ecgr.regulators import *  # noqa: F403
 from fedjax_ecgr.regulators import Regulator as Regulator
 from fedjax_ecgr.regulators import reaggregate as reaggregate
 from fedjax_ecgr.regulators import select as select
+from fedjax_ecgr.sweeps import sweep as sweep
 from fedjax_ecgr.version import __version__ as __version__

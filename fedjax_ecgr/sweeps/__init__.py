@@ -2,6 +2,7 @@
 
 from fedjax_ecgr.sweeps.conduct import Plan, Progress, compiled, conduct, plan
 from fedjax_ecgr.sweeps.study import MANY, Members, Study, members_of, read, study
+from fedjax_ecgr.sweeps.sweep import sweep
 
 __all__ = [
     "MANY",
@@ -15,4 +16,5 @@ __all__ = [
     "plan",
     "read",
     "study",
+    "sweep",
 ]

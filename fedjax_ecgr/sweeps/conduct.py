@@ -127,7 +127,7 @@ def left_of(
     """
     asked, members = found.asked, found.members
     names, done = list(asked.configs), set(recorded)
-    layout = {"members_at_once": members_at_once, "num_devices": num_devices}
+    layout: dict[str, Any] = {"members_at_once": members_at_once, "num_devices": num_devices}
     groups = grouped(members, **layout)
     waves = [wave for group in groups for wave in group.waves]
     if any(0 < sum(names[n] in done for n in wave) < len(wave) for wave in waves):
@@ -173,7 +173,7 @@ def conduct(
       KeyboardInterrupt: if a signal asks for an end; the members under way are saved first.
       OSError: if something cannot be written; it names the file.
     """
-    layout = {"members_at_once": members_at_once, "num_devices": num_devices}
+    layout: dict[str, Any] = {"members_at_once": members_at_once, "num_devices": num_devices}
     found = plan(study, **layout)
     with terminable(), opened(folder, study, found.asked) as (store, changes):
         if changes and store.ended and on_change is not None:

@@ -139,9 +139,13 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
 def test_a_checkpoint_that_cannot_be_written_names_its_path(tmp_path):
     (tmp_path / "file").write_text("")
     saver = Checkpoints(tmp_path / "file")
-    with pytest.raises(OSError, match="cannot be saved") as caught:
+
+    def save():
         saver.save("run", 1, {"a": np.arange(3)})
         saver.wait()
+
+    with pytest.raises(OSError, match="cannot be saved") as caught:
+        save()
     assert str(tmp_path / "file") in caught.value.filename
 
 

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedjax_ecgr import DivergedError, InputError, metrics, runs
-from fedjax_ecgr.runs import Choice, RunConfig, config, report, store
-from fedjax_ecgr.runs.config import LISTINGS, SEVERAL, options_of
 from fedjax_ecgr.engine import simulation
+from fedjax_ecgr.runs import Choice, RunConfig, config, store
+from fedjax_ecgr.runs.config import LISTINGS, SEVERAL, options_of
 
 SMALL = RunConfig(
     model=Choice("logistic_regression"),
@@ -392,7 +392,7 @@ def test_a_signal_that_the_user_handles_stays_the_user_s(built, tmp_path):
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is not a recorded run: config.json: No such file"):
+    with pytest.raises(InputError, match=r"is not a recorded run: config\.json: No such file"):
         runs.load(tmp_path)
 
 
