@@ -1,6 +1,7 @@
 """The command that runs a study: many runs, from one file, in one process."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +47,7 @@ def sweep(
     try:
         if dry_run:
             return _foretell(study, layout)
-        return _conduct(study, out or Path("runs") / file.stem, layout)
+        return run_study(study, out or Path("runs") / file.stem, layout)
     except InputError as error:
         told = str(error)
         raise InputError(told if told.startswith("out:") else f"{file}: {told}") from None
@@ -77,7 +78,8 @@ def _foretell(study: sweeps.Study, layout: dict[str, Any]) -> int:
     return 0
 
 
-def _conduct(study: sweeps.Study, folder: Path, layout: dict[str, Any]) -> int:
+def run_study(study: sweeps.Study, folder: Path, layout: Mapping[str, Any] = {}) -> int:
+    """Runs what is not recorded yet of a study, shows how far it is, and says what came of it."""
     last: sweeps.Progress | None = None
     with live(1) as show:
 

@@ -424,10 +424,11 @@ def test_the_digits_experiment_runs_end_to_end(capsys):
     from experiments.digits import main as digits
 
     digits(seeds=1, rounds=2, out=Path("demo"))
-    assert sorted(os.listdir("demo")) == ["accuracy.png", "fedavg-ecgr-seed0", "fedavg-seed0"]
+    assert {"members.parquet", "history.parquet", "report"} <= set(os.listdir("demo"))
+    assert {"curves.png", "report.html", "tables.md"} <= set(os.listdir("demo/report"))
     output = capsys.readouterr().out
-    assert "fedavg + ecgr" in output
-    assert output.endswith("plot: demo/accuracy.png\n")
+    assert "2 members: compiled in" in output
+    assert output.endswith("report: demo/report\n")
 
 
 def defaults(kind, name):
