@@ -16,6 +16,7 @@ from benchmarks.rows import (
     mlp_pfl,
     scale,
     sweep_lenet,
+    sweep_thousand,
 )
 
 ROWS: dict[str, Callable[[Bench], Result]] = {
@@ -31,6 +32,8 @@ ROWS: dict[str, Callable[[Bench], Result]] = {
     "ecgr-short": ecgr_short.measure,
     "ecgr-short-torch": ecgr_short.measure_torch,
     "sweep-lenet": sweep_lenet.measure,
+    "sweep-thousand-pfl": sweep_thousand.measure_pfl,
+    "sweep-thousand-flower": sweep_thousand.measure_flower,
     "memory": memory.measure,
     "scale": scale.measure,
 }
