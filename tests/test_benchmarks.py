@@ -20,7 +20,14 @@ from benchmarks import __main__ as cli
 from benchmarks import disturbance, measure, peers, record, table, work
 from benchmarks.measure import Bench, Comparison, DifferentWorkError, Target, at_least, compare
 from benchmarks.programs import ours, wire
-from benchmarks.rows import ROWS, fashion_torch, memory, scale
+from benchmarks.rows import (
+    ROWS,
+    fashion_torch,
+    memory,
+    scale,
+    sweep_processes,
+    sweep_thousand,
+)
 from benchmarks.side import Side, SideError
 from benchmarks.work import Federation, Task, Work
 from tests.data import sources
@@ -179,11 +186,11 @@ def test_tables_are_made_from_records(measured, tmp_path, monkeypatch, capsys):
         table.renewed("| typed |")
 
 
-THOUSAND = ("sweep-thousand-pfl", "sweep-thousand-flower")
+WHOLE = ("memory", "scale", "sweep-processes", "sweep-thousand-pfl", "sweep-thousand-flower")
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
-@pytest.mark.parametrize("name", sorted(set(ROWS) - {"memory", "scale", *THOUSAND}))
+@pytest.mark.parametrize("name", sorted(set(ROWS) - {*WHOLE}))
 def test_rows_are_whole(name, kind, monkeypatch):
     seen = []
     module = sys.modules[ROWS[name].__module__]
@@ -275,6 +282,28 @@ def test_memory_row(monkeypatch):
     assert done.figure == pytest.approx(1100 / 1010 - 1)
     assert done.reached
     assert done.peak_bytes["ours"] - done.peak_bytes["theirs"] == 90
+
+
+def test_a_study_against_a_process_a_member(monkeypatch):
+    asked = []
+
+    def seconds(cache, *command):
+        asked.append((cache.name, command[0]))
+        return {"sweep": 10.0, "run": 2.0}[command[0]]
+
+    monkeypatch.setattr(sweep_processes, "_seconds", seconds)
+    done = sweep_processes.measure(bench())
+    assert done.figure == pytest.approx(16 * 2 / 10)
+    assert not done.reached
+    assert asked == [("ours", "sweep")] + [("theirs", "run")] * 6
+
+
+def test_a_thousand_members_against_lone_ones():
+    done = sweep_thousand._measure(bench(), "ours")
+    ours, theirs = (2 * np.median(side) for side in (done.ours, done.theirs))
+    assert done.details["seconds_of_the_study"] == pytest.approx(ours)
+    assert done.figure == pytest.approx(20 * theirs / ours)
+    assert done.details["agreement"]["ours"] == done.details["agreement"]["theirs"]
 
 
 def test_growth_is_less_the_data():

@@ -16,6 +16,7 @@ from benchmarks.rows import (
     mlp_pfl,
     scale,
     sweep_lenet,
+    sweep_processes,
     sweep_thousand,
 )
 
@@ -32,6 +33,7 @@ ROWS: dict[str, Callable[[Bench], Result]] = {
     "ecgr-short": ecgr_short.measure,
     "ecgr-short-torch": ecgr_short.measure_torch,
     "sweep-lenet": sweep_lenet.measure,
+    "sweep-processes": sweep_processes.measure,
     "sweep-thousand-pfl": sweep_thousand.measure_pfl,
     "sweep-thousand-flower": sweep_thousand.measure_flower,
     "memory": memory.measure,
