@@ -40,18 +40,21 @@ class Placement(NamedTuple):
     Attributes:
       chunk_size: clients at once on one device; 1 is `scan`.
       mesh: the devices the axis is spread over, or None for the default device alone.
+      inside: within a program that is laid out over a mesh already, of which the clients' axis has
+        so many devices: that number.
       beside: the axis of a `vmap` around it all, whose members wait for one another's clients; None
         where there is none.
     """
 
     chunk_size: int
     mesh: Mesh | None = None
+    inside: int = 1
     beside: str | None = None
 
     @property
     def num_devices(self) -> int:
         """Number of devices clients are spread over."""
-        return 1 if self.mesh is None else self.mesh.size
+        return self.inside if self.mesh is None else self.mesh.size
 
     def __str__(self) -> str:
         inner = "scan" if self.chunk_size == 1 else f"vmap, {self.chunk_size} clients at once"
@@ -129,13 +132,14 @@ def map_reduce(
         order = _dealt(jax.vmap(extent)(slots), placement)
         slots = jax.tree.map(lambda x: x[order], slots)
     on_one = partial(_on_one_device, function, placement, extent)
-    if placement.mesh is None:
+    if placement.num_devices == 1 and placement.mesh is None:
         total, kept = on_one(context, slots)
     else:
         replicated, split = PartitionSpec(), PartitionSpec(AXIS)
         total, kept = jax.shard_map(
             lambda context, slots: _summed(on_one(context, slots)),
-            mesh=placement.mesh,
+            mesh=placement.mesh,  # None for the one around
+            axis_names={AXIS},
             in_specs=(replicated, split),
             out_specs=(replicated, split),
             check_vma=False,  # gradients are taken of each client's own copy: none to be summed

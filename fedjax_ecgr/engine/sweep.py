@@ -5,9 +5,10 @@ seeds, their hyperparameters and who holds which examples. A group's program has
 
 - on a CPU each device, which is a core, runs its share of the members one after another;
 - on an accelerator a device runs all of its share at once, with `jax.vmap`;
-- several devices share the axis with `jax.shard_map`; nothing is sent between them.
+- several devices share the axis with `jax.shard_map`, and nothing is sent between them; only where
+  there are more of them than members do some share the clients of a member.
 
-Clients are laid out within a member, on one device. A group runs in waves of members, all through
+A group runs in waves of members, all through
 the same program, so that memory does not grow with their number.
 """
 
@@ -26,6 +27,7 @@ from fedjax_ecgr.data.federated import FederatedDataset
 from fedjax_ecgr.engine import memory
 from fedjax_ecgr.engine.block import run_block
 from fedjax_ecgr.engine.evaluation import Evaluation, judge
+from fedjax_ecgr.engine.placement import AXIS as CLIENTS
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.program import Inputs, Simulation, as_stored
 from fedjax_ecgr.engine.round import RoundInfo
@@ -44,6 +46,7 @@ from fedjax_ecgr.engine.state import State
 from fedjax_ecgr.types import Array, PyTree
 
 AXIS = "members"
+_AT_ONCE = "at_once"
 _A_DEVICE = 64  # members of a wave on each device, at most
 _WASTE = 0.2  # of the work that members at once may do in vain, for the longest of them
 
@@ -74,7 +77,7 @@ class Layout(NamedTuple):
     Attributes:
       at_once: members that a device runs at once; 1 for one after another.
       in_turn: how many times as many it runs in a wave.
-      mesh: the devices, or None for the default device alone.
+      mesh: the devices, members by clients, or None for the default device alone.
     """
 
     at_once: int
@@ -84,7 +87,12 @@ class Layout(NamedTuple):
     @property
     def num_devices(self) -> int:
         """Number of devices members are spread over."""
-        return 1 if self.mesh is None else self.mesh.size
+        return 1 if self.mesh is None else self.mesh.shape[AXIS]
+
+    @property
+    def for_clients(self) -> int:
+        """Number of devices that each member's clients are spread over."""
+        return 1 if self.mesh is None else self.mesh.shape[CLIENTS]
 
     @property
     def wave(self) -> int:
@@ -94,6 +102,8 @@ class Layout(NamedTuple):
     def __str__(self) -> str:
         inner = f"{self.at_once} members at once" if self.at_once > 1 else "one member at a time"
         where = f"on each of {self.num_devices} devices" if self.mesh else "on one device"
+        if self.for_clients > 1:
+            where = f"on each of {self.num_devices} × {self.for_clients} devices"
         return f"{inner} {where}, {self.wave} in a wave"
 
 
@@ -286,21 +296,28 @@ def grouped(
         rooms = {n: _room(members[n].simulation.inputs) for n in numbers}
         widths = {n: room[0] for n, room in rooms.items()}
         for some in [numbers] if at_once == 1 else _of_like_width(widths):
-            layout = _layout(len(some), at_once, min(num_devices or available, len(some)))
+            cohort = members[some[0]].simulation.setting.cohort_size
+            layout = _layout(len(some), cohort, at_once, num_devices or available)
             train, test = (max(rooms[n][i] for n in some) for i in (0, 1))
             groups.append(Group(tuple(some), layout, (train, test)))
     return groups
 
 
-def _layout(count: int, at_once: int, devices: int) -> Layout:
-    """Returns the layout of a group's waves, evened out: 65 members of 64 at once are 33 and 32."""
+def _layout(count: int, cohort: int, at_once: int, available: int) -> Layout:
+    """Returns the layout of a group's waves, evened out: 65 members of 64 at once are 33 and 32.
+
+    Where there are more devices than members, several share the clients of each.
+    """
+    devices = min(available, count)
+    for_clients = min(available // devices, cohort)
     share = -(-count // devices)
     turns = -(-share // min(at_once, share))
     waves = -(-turns // max(1, _A_DEVICE // at_once))
     mesh = None
-    if devices > 1:
-        chosen = jax.devices()[:devices]
-        mesh = jax.make_mesh((devices,), (AXIS,), (AxisType.Auto,), devices=chosen)
+    if devices * for_clients > 1:
+        chosen = jax.devices()[: devices * for_clients]
+        kinds = (AxisType.Auto, AxisType.Auto)
+        mesh = jax.make_mesh((devices, for_clients), (AXIS, CLIENTS), kinds, devices=chosen)
     return Layout(-(-share // turns), -(-turns // waves), mesh)
 
 
@@ -498,19 +515,19 @@ def _program(
       inputs_of: `(shared, own) -> Inputs` of one member.
       length: rounds of a block, of which a member does the first `count`.
     """
-    clients = setting.placement
-    at_once = layout.at_once > 1
-    chunk = clients.chunk_size
-    if chunk > 1:  # a device has all the clients now
-        chunk = min(chunk * clients.num_devices, setting.cohort_size)
-    setting = setting._replace(placement=Placement(chunk, None, AXIS if at_once else None))
+    clients, at_once = setting.placement, layout.at_once > 1
+    chunk, share = clients.chunk_size, -(-setting.cohort_size // layout.for_clients)
+    if chunk > 1:  # a device has the clients of several now
+        chunk = min(chunk * clients.num_devices, share)
+    beside = _AT_ONCE if at_once else None
+    setting = setting._replace(placement=Placement(chunk, None, layout.for_clients, beside))
 
     def one(
         shared: list[Array], state: State, slot: _Slot, count: Array
     ) -> tuple[State, RoundInfo, Evaluation | None]:
         data, tests = inputs_of(shared, slot.own)
         if at_once:  # the same for all, so that they skip what is beyond it together
-            count = jax.lax.pmax(count, AXIS)
+            count = jax.lax.pmax(count, _AT_ONCE)
         state, infos = run_block(setting, data, state, slot.key, slot.numbers, count, length)
         evaluation = None
         if tests is not None:
@@ -520,7 +537,7 @@ def _program(
     def on_one_device(shared: list[Array], *given: PyTree) -> PyTree:
         def chunk_of(given: PyTree) -> PyTree:
             if at_once:
-                return jax.vmap(partial(one, shared), axis_name=AXIS)(*given)
+                return jax.vmap(partial(one, shared), axis_name=_AT_ONCE)(*given)
             done = one(shared, *jax.tree.map(lambda x: x[0], given))
             return jax.tree.map(lambda x: x[None], done)
 
@@ -536,6 +553,7 @@ def _program(
         mesh=layout.mesh,
         in_specs=(PartitionSpec(), split, split, split),
         out_specs=split,
+        axis_names={AXIS},
         check_vma=False,
     )
     return jax.jit(spread, donate_argnums=1)

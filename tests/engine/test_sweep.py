@@ -114,6 +114,15 @@ def test_a_member_is_its_lone_run(x64, placement, at_once, devices):
     assert_alone(members, outcomes)
 
 
+@pytest.mark.parametrize(("placement", "at_once"), [("scan", 1), ("vmap", 2)])
+def test_more_devices_than_members_share_their_clients(x64, placement, at_once):
+    members = different(placement=placement)[:2]
+    groups = grouped(members, members_at_once=at_once)
+    assert "2 × 2 devices" in str(groups[0].layout)
+    outcomes = run_members(members, rounds=ROUNDS, eval_every=EVERY, members_at_once=at_once)
+    assert_alone(members, outcomes)
+
+
 def test_clients_that_are_judged_by_models_of_their_own(x64):
     def divided(data, seed):
         return fx.partition.hold_out(data, 0.3, seed=seed)
