@@ -303,6 +303,7 @@ def test_a_thousand_members_against_lone_ones():
     ours, theirs = (2 * np.median(side) for side in (done.ours, done.theirs))
     assert done.details["seconds_of_the_study"] == pytest.approx(ours)
     assert done.figure == pytest.approx(20 * theirs / ours)
+    assert done.details["bytes_more_foretold"] > 0
     assert done.details["agreement"]["ours"] == done.details["agreement"]["theirs"]
 
 

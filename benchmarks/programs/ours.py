@@ -99,6 +99,8 @@ def main(path: str | None) -> None:
                 "init": _seconds(lambda: built(shuffle).init(jax.random.key(0))),
             }
             return {"seconds": seconds, "peak_bytes": _peak_bytes()}
+        if memory and task.work.members > 1:
+            return {"bytes": sweep(shuffle, rounds)[2].memory}
         if memory:
             simulation = built(shuffle)
             return {"bytes": simulation.memory().peak(simulation.placement.chunk_size)}

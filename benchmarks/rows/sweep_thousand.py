@@ -76,7 +76,8 @@ def _measure(bench: Bench, program: str) -> Result:
         rate = product_rate(here)
         some = started("few", "ours", few)
         some.ask(**order)
-        alone = [some.ask(**order)["seconds"] / few.members for _ in range(min(bench.repeats, 9))]
+        alone = [some.ask(**order) for _ in range(min(bench.repeats, 9))]
+        foretold = [side.ask(memory=True, **order)["bytes"] for side in (here, some)]
     mine = statistics.median(answer["seconds"] for answer in ours)
     other = statistics.median(answer["seconds"] for answer in theirs)
     figure = members * other / mine
@@ -103,7 +104,11 @@ def _measure(bench: Bench, program: str) -> Result:
             "seconds_of_the_study": mine,
             "seconds_of_theirs_extrapolated": members * other,
             "seconds_a_member": mine / members,
-            "seconds_a_member_of_ten": statistics.median(alone),
+            "seconds_a_member_of_ten": statistics.median(
+                answer["seconds"] / few.members for answer in alone
+            ),
+            "bytes_more_than_ten": ours[-1]["peak_bytes"] - alone[-1]["peak_bytes"],
+            "bytes_more_foretold": foretold[0] - foretold[1],
         },
     )
 
