@@ -20,6 +20,7 @@ from rich.table import Table
 
 from fedjax_ecgr import check, data_commands, runs
 from fedjax_ecgr.check import InputError
+from fedjax_ecgr.devices import check_devices
 from fedjax_ecgr.engine import DivergedError, Progress
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DivergedError as error:
         return _fail(str(error), DIVERGED)
     except KeyboardInterrupt as ended:
-        return _ended(ended, "; what was done is kept")
+        return _ended(ended, "what was done is kept")
     except OSError as error:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
 
@@ -90,7 +91,7 @@ def run(
     """
     described = configure(given, config)
     folder = runs.refuse_existing(out or Path("runs") / _run_name(described))
-    _check_devices()
+    check_devices()
     built = runs.build(described)
     print(f"placement: {built.placement} ({jax.default_backend()})")
     if described.memory_budget is not None:
@@ -112,7 +113,7 @@ def run(
 
             history = runs.record(described, built, folder, on_progress=told)
     except KeyboardInterrupt as ended:
-        return _ended(ended, f"after round {done}; kept in {folder}")
+        return _ended(ended, f"kept in {folder}", f" after round {done}")
     except DivergedError:
         print(f"run folder: {folder}")
         raise
@@ -189,16 +190,6 @@ def _versioned(
         raise typer.Exit
 
 
-def _check_devices() -> None:
-    """Raises `InputError` where JAX finds no device of those that the user asks for."""
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX's own, for a platform without a plugin
-        asked = jax.config.values["jax_platforms"]
-        why = str(error) or "there is no such device"
-        raise InputError(f"JAX_PLATFORMS: {asked!r} is not allowed here: {why}") from None
-
-
 def _result(summary: dict[str, Any]) -> Iterator[str]:
     yield f"accuracy: {summary['final_accuracy']:.4f} (best {summary['best_accuracy']:.4f})"
     if "rounds_to_target" in summary:
@@ -227,12 +218,12 @@ def _known() -> Iterator[tuple[str, str, str]]:
         yield "precision", name, text
 
 
-def _ended(by: KeyboardInterrupt, where: str) -> int:
+def _ended(by: KeyboardInterrupt, kept: str, where: str = "") -> int:
     """Says which signal ended what, and returns the exit status that tells so."""
     number, name = signal.SIGINT, "interrupted"
     if isinstance(by, Terminated):
         number, name = by.signal, f"ended by {by.signal.name}"
-    return _fail(f"{name} {where}", ENDED_BY_SIGNAL + number)
+    return _fail(f"{name}{where}; {kept}", ENDED_BY_SIGNAL + number)
 
 
 def _fail(message: str, status: int) -> int:

@@ -56,6 +56,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes files that a process began to `write` in a folder and was killed before the end."""
+    for path in folder.glob(".*." + "[0-9a-f]" * 32):
+        path.unlink()
+
+
 def beside(path: Path) -> Path:
     """Returns a new hidden name in the same folder, from where a rename is atomic."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}")

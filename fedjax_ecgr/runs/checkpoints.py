@@ -57,11 +57,12 @@ class Checkpoints:
         if self._saver is None:
             self._saver = ocp.StandardCheckpointer()
         path = self.folder / f"{name}-{done:09d}"
-        if not path.exists():
-            held = jax.tree.map(np.array, jax.device_get(jax.tree.leaves(leaves)))
-            named = {f"{i:05d}": leaf for i, leaf in enumerate(held) if leaf.size}
-            with _named(path):
-                self._saver.save(path, named)
+        held = jax.tree.map(np.array, jax.device_get(jax.tree.leaves(leaves)))
+        named = {f"{i:05d}": leaf for i, leaf in enumerate(held) if leaf.size}
+        with _named(path):
+            if path.exists():  # what could not be read
+                shutil.rmtree(path)
+            self._saver.save(path, named)
         for older in self._all(name)[:-1]:
             shutil.rmtree(older)
         self._saved = time.monotonic()
@@ -98,6 +99,12 @@ class Checkpoints:
         """Removes all checkpoints of a name."""
         self.wait()
         for path in self._all(name):
+            shutil.rmtree(path)
+
+    def clear(self) -> None:
+        """Removes all checkpoints, of whatever name, and what a killed process left of one."""
+        self.wait()
+        for path in self.folder.glob("*"):
             shutil.rmtree(path)
 
     def close(self) -> None:
