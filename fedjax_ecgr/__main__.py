@@ -5,7 +5,8 @@ import os
 import sys
 from typing import NoReturn
 
-from fedjax_ecgr.cli import ENDED_BY_SIGNAL, main
+from fedjax_ecgr.cli import main
+from fedjax_ecgr.endings import ENDED_BY_SIGNAL
 from fedjax_ecgr.programs import keep_programs
 
 

@@ -8,6 +8,7 @@ import typer
 from fedjax_ecgr import sweeps
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.devices import check_devices, use_all_cores
+from fedjax_ecgr.endings import ended
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.live import duration, live
 
@@ -69,20 +70,24 @@ def _foretell(study: sweeps.Study, layout: dict[str, Any]) -> int:
 
 def _conduct(study: sweeps.Study, folder: Path, layout: dict[str, Any]) -> int:
     last: sweeps.Progress | None = None
-    with live(1) as show:
+    try:
+        with live(1) as show:
 
-        def told(progress: sweeps.Progress) -> None:
-            nonlocal last
-            last = progress
-            show(*_shown(progress))
+            def told(progress: sweeps.Progress) -> None:
+                nonlocal last
+                last = progress
+                show(*_shown(progress))
 
-        sweeps.conduct(
-            study,
-            folder,
-            **layout,
-            on_progress=told,
-            on_change=lambda changes: print(f"since it was begun: {'; '.join(changes)}"),
-        )
+            sweeps.conduct(
+                study,
+                folder,
+                **layout,
+                on_progress=told,
+                on_change=lambda changes: print(f"since it was begun: {'; '.join(changes)}"),
+            )
+    except KeyboardInterrupt as signal:
+        where = "" if last is None else f" after {last.members} of {last.of_members} members"
+        return ended(signal, f"the same command goes on with {folder}", where)
     if last is None:
         print("all members are recorded already")
     else:

@@ -102,9 +102,14 @@ class Checkpoints:
             shutil.rmtree(path)
 
     def clear(self) -> None:
-        """Removes all checkpoints, of whatever name, and what a killed process left of one."""
+        """Removes all checkpoints, of whatever name."""
         self.wait()
         for path in self.folder.glob("*"):
+            shutil.rmtree(path)
+
+    def remove_unfinished(self) -> None:
+        """Removes what a process that was killed left of checkpoints that it was saving."""
+        for path in self.folder.glob("*-" + "[0-9]" * 9 + ".*"):
             shutil.rmtree(path)
 
     def close(self) -> None:

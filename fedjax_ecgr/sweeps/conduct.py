@@ -175,6 +175,7 @@ def conduct(
         if changes and store.ended and on_change is not None:
             on_change(changes)
         checkpoints = Checkpoints(folder / CHECKPOINTS)
+        checkpoints.remove_unfinished()
         try:
             _run(left_of(found, list(store.ended), **layout), store, checkpoints, on_progress)
         finally:
