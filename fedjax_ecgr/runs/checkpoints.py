@@ -5,6 +5,8 @@ that appears as a whole or not at all. The one before it goes when the next is t
 """
 
 import errno
+import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,6 +21,14 @@ from fedjax_ecgr.types import PyTree
 
 SECONDS = 30.0
 """What a process that is killed loses at most, but for the block of rounds at hand."""
+
+
+_LOGGER = logging.getLogger("absl")  # of Orbax
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    """Whether something else is told: what Orbax cannot save is raised, and all that need be."""
+    return "orbax" not in Path(record.pathname).parts
 
 
 class Checkpoints:
@@ -56,6 +66,7 @@ class Checkpoints:
         self.wait()
         if self._saver is None:
             self._saver = ocp.StandardCheckpointer()
+            _LOGGER.addFilter(_is_not_orbax)
         path = self.folder / f"{name}-{done:09d}"
         held = jax.tree.map(np.array, jax.device_get(jax.tree.leaves(leaves)))
         named = {f"{i:05d}": leaf for i, leaf in enumerate(held) if leaf.size}
@@ -108,7 +119,7 @@ class Checkpoints:
             shutil.rmtree(path)
 
     def remove_unfinished(self) -> None:
-        """Removes what a process that was killed left of checkpoints that it was saving."""
+        """Removes what is left of checkpoints of which no more could be saved."""
         for path in self.folder.glob("*-" + "[0-9]" * 9 + ".*"):
             shutil.rmtree(path)
 
@@ -120,6 +131,8 @@ class Checkpoints:
             finally:
                 self._saver.close()
                 self._saver = None
+                self.remove_unfinished()
+                _LOGGER.removeFilter(_is_not_orbax)
 
     def _all(self, name: str) -> list[Path]:
         """Returns the whole checkpoints of a name, the last one at the end."""
@@ -153,6 +166,9 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error):  # as Orbax's own errors say, which have no number
+            raise OSError(errno.ENOSPC, full, str(path)) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
         raise OSError(number, f"cannot be saved: {reason}", str(path)) from error

@@ -68,7 +68,8 @@ class Progress(NamedTuple):
       of_rounds: … so many that are left to it.
       compile_seconds: what compilation took so far.
       run_seconds: what running took so far.
-      accuracy: mean test accuracy of the members at hand at their last evaluation; NaN before.
+      accuracy: mean test accuracy at their last evaluation of the members at hand that did not
+        diverge; NaN before.
       diverged: members that diverged.
       memory: bytes in use on each device by the group's program; 0 before it is compiled.
       standing: where the wave at hand stands; None right after compilation.
@@ -257,5 +258,7 @@ def _resumed(
 
 
 def _accuracy(standing: Standing, count: int) -> float:
-    """Returns the members' mean accuracy after the last block."""
-    return float(standing.table["test_accuracy"][:count, standing.done - 1].mean())
+    """Returns the mean accuracy after the last block of the members that did not diverge."""
+    accuracy = standing.table["test_accuracy"][:count, standing.done - 1]
+    sound = accuracy[standing.stopped[:count] == 0]
+    return float(sound.mean()) if len(sound) else float("nan")

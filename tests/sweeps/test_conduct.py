@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 import shutil
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -58,11 +60,16 @@ def float64():
 
 
 @pytest.fixture(scope="module")
-def swept(float64, tmp_path_factory):
-    """A folder in which the study was swept."""
-    folder = tmp_path_factory.mktemp("sweeps") / "swept"
-    conduct(STUDY, folder, num_devices=1)
-    return folder
+def swept_and_told(float64, tmp_path_factory):
+    """A folder in which the study was swept, and what was told meanwhile."""
+    folder, told = tmp_path_factory.mktemp("sweeps") / "swept", []
+    conduct(STUDY, folder, num_devices=1, on_progress=told.append)
+    return folder, told
+
+
+@pytest.fixture(scope="module")
+def swept(swept_and_told):
+    return swept_and_told[0]
 
 
 @pytest.fixture
@@ -161,6 +168,21 @@ def test_every_round_is_that_of_the_lone_run(swept, alone, read):
             row += 1
     assert row == len(columns["member"])
     assert sum(diverged is not None for *_, diverged in alone.values()) == 1
+
+
+def test_how_far_it_is_is_told(swept_and_told, alone):
+    _, told = swept_and_told
+    assert told[-1][:6] == (1, 2, 4, 4, 12, 12)
+    done = [one for one in told if one.standing is not None]
+    assert [(one.group, one.rounds, one.diverged) for one in done] == [
+        (0, 6, 1), (0, 9, 1), (1, 11, 1), (1, 12, 1),
+    ]  # fmt: skip
+    first = [
+        history.table["test_accuracy"][2]
+        for config, history, diverged in alone.values()
+        if config.regulator.name == "identity" and diverged is None
+    ]
+    np.testing.assert_allclose(done[1].accuracy, np.mean(first), rtol=1e-9)
 
 
 def test_a_column_has_one_name_and_one_type(swept):
@@ -385,6 +407,30 @@ def test_a_damaged_checkpoint_is_written_anew_when_its_round_comes_again(tmp_pat
     assert done == 2
     np.testing.assert_array_equal(found["a"], [1, 2, 3])
     assert found["b"].shape == (0, 2)
+
+
+@contextmanager
+def files_of_at_most(size):
+    """Lets the system refuse longer files, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path)
+    with files_of_at_most(4096):
+        checkpoints.save("one", 1, np.random.default_rng(0).normal(size=10_000))
+        with pytest.raises(OSError, match="File too large") as caught:
+            checkpoints.wait()
+    checkpoints.close()
+    assert caught.value.filename == str(tmp_path)
+    assert "\n" not in caught.value.strerror
+    assert capsys.readouterr() == ("", "")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_is_no_sweep_s_is_refused(tmp_path):

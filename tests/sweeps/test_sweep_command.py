@@ -1,6 +1,8 @@
 """`fedjax-ecgr sweep`: what it refuses, foretells, shows and leaves to be read."""
 
 import os
+import subprocess
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+from fedjax_ecgr import devices
 from fedjax_ecgr import live as lively
 from fedjax_ecgr.cli import main
 
@@ -180,6 +183,37 @@ def test_a_study_is_foretold_run_and_said_to_be_recorded(capsys, monkeypatch):
     assert capsys.readouterr().out == said
     assert {path: path.read_bytes() for path in Path("runs/study/parts").iterdir()} == before
     assert pq.read_table("runs/study/members.parquet")["status"].to_pylist() == ["finished"] * 2
+
+
+def test_a_platform_that_is_not_there_is_one_line(tmp_path):
+    Path("study.toml").write_text(STUDY)
+    done = subprocess.run(
+        [sys.executable, "-m", "fedjax_ecgr", "sweep", "study.toml"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "JAX_PLATFORMS": "nothing",
+        },
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: JAX_PLATFORMS: 'nothing' is not allowed here: ")
+    assert done.stderr.count("\n") == 1
+    assert os.listdir() == ["study.toml"]
+
+
+@pytest.mark.parametrize(("chosen", "asked"), [(4, []), (-1, [("jax_num_cpu_devices", 3)])])
+def test_each_core_is_a_device_unless_somebody_chose(monkeypatch, chosen, asked):
+    seen = []
+    config = SimpleNamespace(
+        values={"jax_num_cpu_devices": chosen}, update=lambda *given: seen.append(given)
+    )
+    monkeypatch.setattr(devices, "jax", SimpleNamespace(config=config))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    devices.use_all_cores()
+    assert seen == asked
 
 
 class Clock:
