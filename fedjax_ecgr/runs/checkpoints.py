@@ -27,12 +27,12 @@ _LOGGER = logging.getLogger("absl")  # of Orbax
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:
-    """Whether something else is told: what Orbax cannot save is raised, and all that need be."""
+    """Whether something else is told: what Orbax cannot do is raised, or done in another way."""
     return "orbax" not in Path(record.pathname).parts
 
 
 class Checkpoints:
-    """The checkpoints in a folder, several for each of some names."""
+    """The checkpoints in a folder, several for each of some names; to be closed at the end."""
 
     def __init__(self, folder: Path, seconds: float = SECONDS):
         """Takes a folder, which need not be there yet.
@@ -44,6 +44,7 @@ class Checkpoints:
         self.folder, self.seconds = folder.absolute(), seconds
         self._saved = time.monotonic()
         self._saver: Any = None
+        _LOGGER.addFilter(_is_not_orbax)
 
     @property
     def due(self) -> bool:
@@ -66,7 +67,6 @@ class Checkpoints:
         self.wait()
         if self._saver is None:
             self._saver = ocp.StandardCheckpointer()
-            _LOGGER.addFilter(_is_not_orbax)
         path = self.folder / f"{name}-{done:09d}"
         held = jax.tree.map(np.array, jax.device_get(jax.tree.leaves(leaves)))
         named = {f"{i:05d}": leaf for i, leaf in enumerate(held) if leaf.size}
@@ -115,7 +115,7 @@ class Checkpoints:
     def clear(self) -> None:
         """Removes all checkpoints, of whatever name."""
         self.wait()
-        for path in self.folder.glob("*"):
+        for path in self._all("*"):
             shutil.rmtree(path)
 
     def remove_unfinished(self) -> None:
@@ -125,14 +125,14 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being saved."""
-        if self._saver is not None:
-            try:
-                self.wait()
-            finally:
+        try:
+            self.wait()
+        finally:
+            if self._saver is not None:
                 self._saver.close()
                 self._saver = None
                 self.remove_unfinished()
-                _LOGGER.removeFilter(_is_not_orbax)
+            _LOGGER.removeFilter(_is_not_orbax)
 
     def _all(self, name: str) -> list[Path]:
         """Returns the whole checkpoints of a name, the last one at the end."""

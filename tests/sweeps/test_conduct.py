@@ -312,7 +312,8 @@ def test_what_a_killed_process_left_half_written_goes(copied):
     for path in left:
         path.write_bytes(b"PAR1")
     (copied / ".mine").write_text("stays")
-    (copied / "checkpoints" / "of a wave that is recorded").mkdir()
+    (copied / "checkpoints" / "wave-000000002").mkdir()  # that is recorded by now
+    (copied / "checkpoints" / "wave-000000003.orbax-checkpoint-tmp").mkdir()
     before = pq.read_table(copied / "history.parquet")
     assert run_and_told(STUDY, copied) == ([], [])
     assert not any(path.exists() for path in left)
@@ -392,7 +393,7 @@ def test_a_sweep_whose_checkpoints_are_all_damaged_begins_again(under_way, tmp_p
     assert_same(folder / "history.parquet", whole / "history.parquet")
 
 
-def test_a_damaged_checkpoint_is_written_anew_when_its_round_comes_again(tmp_path):
+def test_a_damaged_checkpoint_is_written_anew_when_its_round_comes_again(tmp_path, capsys):
     like = {"a": np.arange(3), "b": np.zeros((0, 2))}
     checkpoints = Checkpoints(tmp_path, seconds=0)
     checkpoints.save("one", 1, like)
@@ -405,6 +406,7 @@ def test_a_damaged_checkpoint_is_written_anew_when_its_round_comes_again(tmp_pat
     done, found = checkpoints.latest("one", like)
     checkpoints.close()
     assert done == 2
+    assert capsys.readouterr() == ("", "")
     np.testing.assert_array_equal(found["a"], [1, 2, 3])
     assert found["b"].shape == (0, 2)
 
