@@ -5,7 +5,8 @@ import os
 import sys
 from typing import NoReturn
 
-from fedjax_ecgr.cli import ENDED_BY_SIGNAL, main
+from fedjax_ecgr.cli import main
+from fedjax_ecgr.endings import UNWRITTEN
 from fedjax_ecgr.programs import keep_programs
 
 
@@ -16,12 +17,13 @@ def script() -> NoReturn:
             stream.reconfigure(errors="replace")
     keep_programs()
     status = main()
-    if status > ENDED_BY_SIGNAL:
-        # A compilation that is still under way on other threads crashes an orderly shutdown.
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    except OSError:  # nobody reads it any more, or the disk is full
+        status = status or UNWRITTEN
+    # An orderly shutdown sometimes crashes in others' threads: a compilation under way, Arrow's.
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 def known(field: str, name: str, listing: Mapping[str, T]) -> T:
     """Returns `listing[name]`; raises `InputError` that names the nearest known name."""
-    if name not in listing:
+    if not isinstance(name, str) or name not in listing:
         allowed = ", ".join(sorted(listing))
         raise InputError(f"{field}: unknown {name!r}{nearest(name, listing)} (known: {allowed})")
     return listing[name]

@@ -5,7 +5,6 @@ signature and docstring, so nothing is to be done here for a new algorithm, mode
 """
 
 import datetime
-import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,22 +20,20 @@ from rich.table import Table
 
 from fedjax_ecgr import check, data_commands, runs
 from fedjax_ecgr.check import InputError
+from fedjax_ecgr.devices import check_devices
+from fedjax_ecgr.endings import BAD_INPUT, DIVERGED, UNWRITTEN, ended, fail
 from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
 from fedjax_ecgr.kinds import Kind
 from fedjax_ecgr.live import live
 from fedjax_ecgr.options import configure, parse, with_options
-from fedjax_ecgr.process import Terminated
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.report_command import report
 from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, RunConfig, run_fields
 from fedjax_ecgr.runs.parameters import first_line
 from fedjax_ecgr.sweep_commands import sweep
 from fedjax_ecgr.version import __version__
-
-BAD_INPUT, DIVERGED = 2, 3
-ENDED_BY_SIGNAL = 128  # and the signal's number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,15 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command.main(argv, prog_name="fedjax-ecgr", standalone_mode=False) or 0
     except InputError as error:
-        return _fail(str(error), BAD_INPUT)
+        return fail(str(error), BAD_INPUT)
     except typer.TyperException as error:
-        return _fail(f"{error.format_message()} (see --help)", BAD_INPUT)
+        return fail(f"{error.format_message()} (see --help)", BAD_INPUT)
     except DivergedError as error:
-        return _fail(str(error), DIVERGED)
-    except KeyboardInterrupt as ended:
-        return _ended(ended, "; what was done is kept")
+        return fail(str(error), DIVERGED)
+    except KeyboardInterrupt as signal:
+        return ended(signal, "what was done is kept")
     except OSError as error:
-        return _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
+        return fail(f"{error.filename or 'file'}: {error.strerror or error}", UNWRITTEN)
 
 
 def run(
@@ -98,7 +95,7 @@ def run(
         return _resume(resume, {**given, "config": config, "out": out})
     described = configure(given, config)
     folder = runs.refuse_existing(out or Path("runs") / _run_name(described))
-    _check_devices()
+    check_devices()
     built = runs.build(described)
     return _run(described, built, folder, partial(runs.record, described, built, folder))
 
@@ -108,7 +105,7 @@ def _resume(folder: Path, given: dict[str, Any]) -> int:
         if value is not None:
             raise InputError(f"{name}: not allowed beside --resume, which goes on with a run as is")
     recorded = runs.load(folder)
-    _check_devices()
+    check_devices()
     for change in runs.changes(recorded.environment):
         print(f"since it was begun: {change}")
     built = runs.build(recorded.config)
@@ -137,8 +134,8 @@ def _run(
                 )
 
             history = record(on_progress=told)
-    except KeyboardInterrupt as ended:
-        return _ended(ended, f"after round {done}; kept in {folder}")
+    except KeyboardInterrupt as signal:
+        return ended(signal, f"kept in {folder}", f" after round {done}")
     except DivergedError:
         print(f"run folder: {folder}")
         raise
@@ -215,16 +212,6 @@ def _versioned(
         raise typer.Exit
 
 
-def _check_devices() -> None:
-    """Raises `InputError` where JAX finds no device of those that the user asks for."""
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX's own, for a platform without a plugin
-        asked = jax.config.values["jax_platforms"]
-        why = str(error) or "there is no such device"
-        raise InputError(f"JAX_PLATFORMS: {asked!r} is not allowed here: {why}") from None
-
-
 def _result(summary: dict[str, Any]) -> Iterator[str]:
     yield f"accuracy: {summary['final_accuracy']:.4f} (best {summary['best_accuracy']:.4f})"
     if "rounds_to_target" in summary:
@@ -251,16 +238,3 @@ def _known() -> Iterator[tuple[str, str, str]]:
         yield "placement", name, text
     for name, text in PRECISIONS.items():
         yield "precision", name, text
-
-
-def _ended(by: KeyboardInterrupt, where: str) -> int:
-    """Says which signal ended what, and returns the exit status that tells so."""
-    number, name = signal.SIGINT, "interrupted"
-    if isinstance(by, Terminated):
-        number, name = by.signal, f"ended by {by.signal.name}"
-    return _fail(f"{name} {where}", ENDED_BY_SIGNAL + number)
-
-
-def _fail(message: str, status: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return status

@@ -5,7 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,6 +61,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes files that a process began to `write` in a folder and was killed before the end."""
+    for path in folder.glob(".*." + "[0-9a-f]" * 32):
+        path.unlink()
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes off a folder; the lock goes with this process, however that ends.
@@ -68,17 +74,16 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
       InputError: if another process has it.
     """
-    with (folder / LOCK).open("a+") as file:
+    with (folder / LOCK).open("ab+", buffering=0) as file:
+        file.seek(0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            who = file.read().strip() or "another process"
+        except BlockingIOError:
+            who = file.read().decode(errors="replace").strip() or "another process"
             raise InputError(f"out: {str(folder)!r} is being written by {who}") from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()}\n")
-        file.flush()
+        with suppress(OSError):  # a full disk: who it is need not be known
+            file.truncate()
+            file.write(f"process {os.getpid()}\n".encode())
         yield
 
 

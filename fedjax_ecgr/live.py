@@ -1,4 +1,4 @@
-"""How far something is, shown while it goes on: a bar on a terminal, else a line now and then."""
+"""How far something is, shown while it goes on: a bar on a terminal, else lines."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich import progress as bars
 
 EVERY = 10.0
-"""Seconds from one line to the next where nobody watches."""
+"""Seconds from one line to the next where nobody watches; where it ended is told in any case."""
 
 Show = Callable[[float, str, str], None]
 """`(done, what, how it goes)`."""
@@ -35,20 +35,20 @@ def live(total: float, what: str = "compiling") -> Iterator[Show]:
                 task, completed=done, description=what, status=how
             )
         return
-    told, last = time.monotonic(), ""
+    told, untold = time.monotonic(), ""
 
     def line(done: float, what: str, how: str) -> None:
-        nonlocal told, last
-        last = f"{what}  {how}".rstrip()
+        nonlocal told, untold
+        untold = f"{what}  {how}".rstrip()
         if time.monotonic() - told >= EVERY:
-            print(last, flush=True)
-            told, last = time.monotonic(), ""
+            print(untold, flush=True)
+            told, untold = time.monotonic(), ""
 
     try:
         yield line
     finally:
-        if last:
-            print(last, flush=True)
+        if untold:
+            print(untold, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -45,11 +45,7 @@ def is_alive(host: str, process: int) -> bool | None:
 @contextmanager
 def terminable() -> Iterator[None]:
     """Makes a signal to end raise `Terminated` inside, unless the user handles it already."""
-
-    def raise_it(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)
-
-    with _handled([s for s in _ENDING if signal.getsignal(s) == signal.SIG_DFL], raise_it):
+    with _handled([s for s in _ENDING if signal.getsignal(s) == signal.SIG_DFL], _terminate):
         yield
 
 
@@ -88,7 +84,7 @@ def deferred() -> Iterator[Ending]:
         interrupt = number == signal.SIGINT
         ending.note(KeyboardInterrupt() if interrupt else Terminated(number))
 
-    usual = (signal.SIG_DFL, signal.default_int_handler)
+    usual = (signal.SIG_DFL, signal.default_int_handler, _terminate)
     with _handled([s for s in (signal.SIGINT, *_ENDING) if signal.getsignal(s) in usual], note):
         yield ending
 
@@ -98,6 +94,10 @@ def undisturbed() -> Iterator[None]:
     """Lets nothing but SIGKILL end what is inside: Ctrl-C a second time, SIGTERM and SIGHUP."""
     with _handled([signal.SIGINT, *_ENDING], signal.SIG_IGN):
         yield
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
 
 
 @contextmanager

@@ -1,15 +1,15 @@
 """The command that runs a study: many runs, from one file, in one process."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import typer
 
 from fedjax_ecgr import sweeps
 from fedjax_ecgr.check import InputError
+from fedjax_ecgr.devices import check_devices, use_all_cores
+from fedjax_ecgr.endings import ended
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.live import duration, live
 
@@ -43,6 +43,7 @@ def sweep(
     if study.size > sweeps.MANY and not yes:
         raise InputError(f"{file}: {study.size:,} members are not run without --yes")
     use_all_cores()
+    check_devices()
     layout = {"members_at_once": members_at_once, "num_devices": num_devices}
     try:
         if dry_run:
@@ -51,16 +52,6 @@ def sweep(
     except InputError as error:
         told = str(error)
         raise InputError(told if told.startswith("out:") else f"{file}: {told}") from None
-
-
-def use_all_cores() -> None:
-    """Makes a device of each core, where JAX has not begun and nobody has said otherwise."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        try:
-            jax.config.update("jax_num_cpu_devices", cores or 1)
-        except RuntimeError:  # it has begun
-            return
 
 
 def _foretell(study: sweeps.Study, layout: dict[str, Any]) -> int:
@@ -81,20 +72,24 @@ def _foretell(study: sweeps.Study, layout: dict[str, Any]) -> int:
 def run_study(study: sweeps.Study, folder: Path, layout: Mapping[str, Any] = {}) -> int:
     """Runs what is not recorded yet of a study, shows how far it is, and says what came of it."""
     last: sweeps.Progress | None = None
-    with live(1) as show:
+    try:
+        with live(1) as show:
 
-        def told(progress: sweeps.Progress) -> None:
-            nonlocal last
-            last = progress
-            show(*_shown(progress))
+            def told(progress: sweeps.Progress) -> None:
+                nonlocal last
+                last = progress
+                show(*_shown(progress))
 
-        sweeps.conduct(
-            study,
-            folder,
-            **layout,
-            on_progress=told,
-            on_change=lambda changes: print(f"since it was begun: {'; '.join(changes)}"),
-        )
+            sweeps.conduct(
+                study,
+                folder,
+                **layout,
+                on_progress=told,
+                on_change=lambda changes: print(f"since it was begun: {'; '.join(changes)}"),
+            )
+    except KeyboardInterrupt as signal:
+        where = "" if last is None else f" after {last.members} of {last.of_members} members"
+        return ended(signal, f"the same command goes on with {folder}", where)
     if last is None:
         print("all members are recorded already")
     else:

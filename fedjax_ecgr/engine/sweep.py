@@ -255,11 +255,16 @@ def check_members(members: Sequence[Member], rounds: int) -> None:
     """Raises `InputError` for the first member that cannot be run."""
     for number, member in enumerate(members):
         try:
-            check.count("seed", member.seed, low=0, high=MAX_SEED)
-            member.simulation.check(jax.random.key(member.seed), member.numbers)
-            check_schedule(member.simulation.setting.work.algorithm, rounds)
+            check_member(member, rounds)
         except check.InputError as error:
             raise check.InputError(f"member {number}: {error}") from None
+
+
+def check_member(member: Member, rounds: int) -> None:
+    """Raises `InputError` for a member that cannot be run."""
+    check.count("seed", member.seed, low=0, high=MAX_SEED)
+    member.simulation.check(jax.random.key(member.seed), member.numbers)
+    check_schedule(member.simulation.setting.work.algorithm, rounds)
 
 
 def grouped(

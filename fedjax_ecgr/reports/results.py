@@ -34,6 +34,7 @@ COLUMNS = (
 """Columns of a history, as in `History.table`."""
 
 _ABOUT = (MEMBER, STATUS, DIVERGED_IN)  # what no option of a configuration is called
+_SPENT = ("compile_seconds", "run_seconds")  # likewise, where a folder has it
 
 Rows = dict[str, np.ndarray]
 
@@ -58,7 +59,7 @@ class Results(NamedTuple):
     @property
     def options(self) -> tuple[str, ...]:
         """The options that members have, by full name."""
-        return tuple(name for name in self.members if name not in _ABOUT)
+        return tuple(name for name in self.members if name not in (*_ABOUT, *_SPENT))
 
 
 def read(folder: str | Path) -> Results:

@@ -5,6 +5,8 @@ that appears as a whole or not at all. The one before it goes when the next is t
 """
 
 import errno
+import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -21,8 +23,16 @@ SECONDS = 30.0
 """What a process that is killed loses at most, but for the block of rounds at hand."""
 
 
+_LOGGER = logging.getLogger("absl")  # of Orbax
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    """Whether something else is told: what Orbax cannot do is raised, or done in another way."""
+    return "orbax" not in Path(record.pathname).parts
+
+
 class Checkpoints:
-    """The checkpoints in a folder, several for each of some names."""
+    """The checkpoints in a folder, several for each of some names; to be closed at the end."""
 
     def __init__(self, folder: Path, seconds: float = SECONDS):
         """Takes a folder, which need not be there yet.
@@ -34,6 +44,7 @@ class Checkpoints:
         self.folder, self.seconds = folder.absolute(), seconds
         self._saved = time.monotonic()
         self._saver: Any = None
+        _LOGGER.addFilter(_is_not_orbax)
 
     @property
     def due(self) -> bool:
@@ -57,11 +68,12 @@ class Checkpoints:
         if self._saver is None:
             self._saver = ocp.StandardCheckpointer()
         path = self.folder / f"{name}-{done:09d}"
-        if not path.exists():
-            held = jax.tree.map(np.array, jax.device_get(jax.tree.leaves(leaves)))
-            named = {f"{i:05d}": leaf for i, leaf in enumerate(held) if leaf.size}
-            with _named(path):
-                self._saver.save(path, named)
+        held = jax.tree.map(np.array, jax.device_get(jax.tree.leaves(leaves)))
+        named = {f"{i:05d}": leaf for i, leaf in enumerate(held) if leaf.size}
+        with _named(path):
+            if path.exists():  # what could not be read
+                shutil.rmtree(path)
+            self._saver.save(path, named)
         for older in self._all(name)[:-1]:
             shutil.rmtree(older)
         self._saved = time.monotonic()
@@ -100,14 +112,27 @@ class Checkpoints:
         for path in self._all(name):
             shutil.rmtree(path)
 
+    def clear(self) -> None:
+        """Removes all checkpoints, of whatever name."""
+        self.wait()
+        for path in self._all("*"):
+            shutil.rmtree(path)
+
+    def remove_unfinished(self) -> None:
+        """Removes what is left of checkpoints of which no more could be saved."""
+        for path in self.folder.glob("*-" + "[0-9]" * 9 + ".*"):
+            shutil.rmtree(path)
+
     def close(self) -> None:
         """Waits for what is being saved."""
-        if self._saver is not None:
-            try:
-                self.wait()
-            finally:
+        try:
+            self.wait()
+        finally:
+            if self._saver is not None:
                 self._saver.close()
                 self._saver = None
+                self.remove_unfinished()
+            _LOGGER.removeFilter(_is_not_orbax)
 
     def _all(self, name: str) -> list[Path]:
         """Returns the whole checkpoints of a name, the last one at the end."""
@@ -141,6 +166,9 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error):  # as Orbax's own errors say, which have no number
+            raise OSError(errno.ENOSPC, full, str(path)) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
         raise OSError(number, f"cannot be saved: {reason}", str(path)) from error

@@ -413,9 +413,9 @@ def partition_seed(config: RunConfig) -> int:
     return config.seed if config.partition_seed is None else config.partition_seed
 
 
-def run_fields() -> dict[str, Parameter]:
+def run_fields() -> Mapping[str, Parameter]:
     """Returns the fields of a configuration that are no choice from a listing."""
-    return parameters(RunConfig, leave_out=LISTINGS)
+    return parameters(RunConfig, leave_out=tuple(LISTINGS))
 
 
 def chosen_file(dataset: Choice) -> Choice:

@@ -5,7 +5,7 @@ regulator, model, partition or data set is one file and one line in its listing.
 """
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -32,9 +32,10 @@ class Parameter(NamedTuple):
     help: str
 
 
+@cache
 def parameters(
-    factory: Callable[..., Any], leave_out: Collection[str] = ()
-) -> dict[str, Parameter]:
+    factory: Callable[..., Any], leave_out: tuple[str, ...] = ()
+) -> Mapping[str, Parameter]:
     """Returns the options that `factory` takes, by name.
 
     Left out are what has no default (the examples, the spec) and what is no plain value.

@@ -26,6 +26,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,7 +126,11 @@ def _record(
 ) -> History:
     rows, checkpoints = _Rows(folder, after), Checkpoints(folder / CHECKPOINT)
     try:
-        with deferred() as ending, jax.default_matmul_precision(config.precision):
+        with (
+            closing(checkpoints),
+            deferred() as ending,
+            jax.default_matmul_precision(config.precision),
+        ):
 
             def progressed(progress: Progress) -> None:
                 rows.add(progress)
@@ -145,13 +150,11 @@ def _record(
                 after=after,
                 on_progress=progressed,
             )
-            checkpoints.close()
     except DivergedError as error:
         facts = {"diverged_in_round": error.round, "diverged_clients": error.clients}
         _finish(folder, config, "diverged", error.history, rows.model, facts)
         raise
     except KeyboardInterrupt:
-        checkpoints.close()
         _finish(folder, config, "interrupted", rows.history(), rows.model)
         raise
     except BaseException as error:

@@ -13,7 +13,6 @@ from fedjax_ecgr.engine.sweep import (
     Group,
     Member,
     Standing,
-    check_members,
     compile_group,
     grouped,
     outcomes_of,
@@ -66,10 +65,11 @@ class Progress(NamedTuple):
       members: members that came to their end, of those there are to be run …
       of_members: … so many.
       rounds: rounds done in this process, of all members …
-      of_rounds: … so many.
+      of_rounds: … so many that are left to it.
       compile_seconds: what compilation took so far.
       run_seconds: what running took so far.
-      accuracy: mean test accuracy of the members at hand at their last evaluation; NaN before.
+      accuracy: mean test accuracy at their last evaluation of the members at hand that did not
+        diverge; NaN before.
       diverged: members that diverged.
       memory: bytes in use on each device by the group's program; 0 before it is compiled.
       standing: where the wave at hand stands; None right after compilation.
@@ -103,10 +103,7 @@ def plan(
       InputError: if anything is out of range or does not fit together.
     """
     asked = members_of(study)
-    members = build(asked.configs, asked.axes)
-    for member, config in zip(members, asked.configs.values(), strict=True):
-        check_members([member], config.rounds)
-    everything = Plan(asked, members, [], [])
+    everything = Plan(asked, build(asked.configs, asked.axes), [], [])
     return left_of(everything, (), members_at_once=members_at_once, num_devices=num_devices)
 
 
@@ -179,6 +176,7 @@ def conduct(
         if changes and store.ended and on_change is not None:
             on_change(changes)
         checkpoints = Checkpoints(folder / CHECKPOINTS)
+        checkpoints.remove_unfinished()
         try:
             _run(left_of(found, list(store.ended), **layout), store, checkpoints, on_progress)
         finally:
@@ -209,12 +207,15 @@ def _run(
         ready, rounds = compiled(found, group), found.config(group).rounds
         tell(compile_seconds=told.compile_seconds + ready.seconds, memory=ready.memory)
         for wave in waves:
-            before, began, name = told, time.perf_counter(), _name(found, group, wave)
+            began, name = time.perf_counter(), _name(found, group, wave)
             standing = start = _resumed(checkpoints, name, found, group, wave)
+            begun = 0 if start is None else start.done
+            before = told._replace(of_rounds=told.of_rounds - len(wave) * begun)
             with deferred() as ending:
                 for standing in run_wave(group, ready, found.members, wave, rounds, start):
                     tell(
-                        rounds=before.rounds + len(wave) * standing.done,
+                        rounds=before.rounds + len(wave) * (standing.done - begun),
+                        of_rounds=before.of_rounds,
                         run_seconds=before.run_seconds + time.perf_counter() - began,
                         accuracy=_accuracy(standing, len(wave)),
                         diverged=before.diverged + int((standing.stopped > 0).sum()),
@@ -231,6 +232,7 @@ def _run(
             checkpoints.drop(name)
             tell(members=before.members + len(wave), standing=None)
             ending.raise_if_asked()
+    checkpoints.clear()
 
 
 def _name(found: Plan, group: Group, wave: tuple[int, ...]) -> str:
@@ -249,9 +251,14 @@ def _resumed(
         return None
     start = start_wave(group, found.members, wave, found.config(group).rounds)
     saved = checkpoints.latest(name, start[1:])
-    return None if saved is None else Standing(saved[0], *saved[1])
+    if saved is None:
+        return None
+    stood = Standing(saved[0], *saved[1])
+    return stood._replace(table={name: stood.table[name] for name in start.table})  # in its order
 
 
 def _accuracy(standing: Standing, count: int) -> float:
-    """Returns the members' mean accuracy after the last block."""
-    return float(standing.table["test_accuracy"][:count, standing.done - 1].mean())
+    """Returns the mean accuracy after the last block of the members that did not diverge."""
+    accuracy = standing.table["test_accuracy"][:count, standing.done - 1]
+    sound = accuracy[standing.stopped[:count] == 0]
+    return float(sound.mean()) if len(sound) else float("nan")

@@ -12,6 +12,7 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Dataset
 from fedjax_ecgr.engine import Member, Simulation, simulation
 from fedjax_ecgr.engine.setting import Setting, numbers_of
+from fedjax_ecgr.engine.sweep import check_member
 from fedjax_ecgr.kinds import write
 from fedjax_ecgr.runs.config import (
     RunConfig,
@@ -46,6 +47,7 @@ def build(configs: Mapping[str, RunConfig], axes: tuple[str, ...] = ()) -> list[
     for config in configs.values():
         try:
             members.append(making.member(config))
+            check_member(members[-1], config.rounds)
         except InputError as error:
             values = flat(config)
             called = ", ".join(f"{n}={write(values[n])}" for n in axes if n in values)

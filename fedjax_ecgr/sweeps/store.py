@@ -24,13 +24,13 @@ import numpy as np
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import Outcome
-from fedjax_ecgr.files import locked, whole_folder, write
+from fedjax_ecgr.files import locked, remove_unfinished, whole_folder, write
 from fedjax_ecgr.kinds import write as as_text
 from fedjax_ecgr.runs.config import RunConfig, flat, from_json, from_text, to_json
 from fedjax_ecgr.runs.environment import changes, environment
 from fedjax_ecgr.sweeps.study import Members, Study
 
-PARTS, CHECKPOINTS = "parts", "checkpoints"
+STUDY, PARTS, CHECKPOINTS = "study.json", "parts", "checkpoints"
 MEMBERS, HISTORY = "members.parquet", "history.parquet"
 _MEMBERS = b"members"  # in a part's metadata
 
@@ -89,7 +89,7 @@ class Store:
         """
         import pyarrow.parquet as pq
 
-        configs = {name: one.config for name, one in self.ended.items()} | self.asked.configs
+        configs = self.asked.configs | {name: one.config for name, one in self.ended.items()}
         columns = _columns(configs)
         names = list(configs)
         place = {name: i for i, name in enumerate(names)}
@@ -103,7 +103,7 @@ class Store:
                 whole = _with_columns(_read(part), place, columns)
                 if writer is None:
                     writer = pq.ParquetWriter(file, whole.schema)
-                writer.write_table(whole)
+                writer.write_table(whole.cast(writer.schema))  # some were of another precision
             if writer is not None:
                 writer.close()
 
@@ -125,11 +125,13 @@ def opened(folder: Path, study: Study, asked: Members) -> Iterator[tuple[Store, 
             (hidden / PARTS).mkdir()
             (hidden / CHECKPOINTS).mkdir()
             _write_json(hidden / "environment.json", environment())
-            _write_json(hidden / "study.json", _asked(study))
-    elif not (folder / PARTS).is_dir():
+            _write_json(hidden / STUDY, _asked(study))
+    elif not (folder / STUDY).is_file() or not (folder / PARTS).is_dir():
         raise InputError(f"out: {str(folder)!r} is no sweep's folder, it must be one or a new name")
     with locked(folder):
-        _write_json(folder / "study.json", _asked(study))
+        remove_unfinished(folder)
+        remove_unfinished(folder / PARTS)
+        _write_json(folder / STUDY, _asked(study))
         yield Store(folder, asked), _changes(folder)
 
 
@@ -146,7 +148,7 @@ def _changes(folder: Path) -> list[str]:
     try:
         text = (folder / "environment.json").read_text(encoding="utf-8")
         return changes(from_text(text, "environment.json"))
-    except (OSError, UnicodeDecodeError, InputError):
+    except (OSError, ValueError):
         return []  # nothing is known of then
 
 
@@ -167,10 +169,9 @@ def _as_json(one: Ended) -> dict[str, Any]:
 
 
 def _ended(part: Path) -> dict[str, Ended]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _readable(part):
         told = json.loads(pq.read_schema(part).metadata[_MEMBERS])
         return {
             name: Ended(
@@ -182,9 +183,21 @@ def _ended(part: Path) -> dict[str, Ended]:
             )
             for name, one in told.items()
         }
+
+
+@contextmanager
+def _readable(part: Path) -> Iterator[None]:
+    """Says of a part that is damaged which it is."""
+    import pyarrow as pa
+
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{part}: cannot be read as a part of a sweep: {reason}") from None
+        raise InputError(
+            f"out: {str(part)!r} cannot be read as a part of a sweep, without it its members are "
+            f"run again: {reason}"
+        ) from None
 
 
 def _history(outcomes: Mapping[str, Outcome]) -> Any:
@@ -209,7 +222,7 @@ def _history(outcomes: Mapping[str, Outcome]) -> Any:
 def _read(part: Path) -> Any:
     import pyarrow.parquet as pq
 
-    with part.open("rb") as file:
+    with _readable(part), part.open("rb") as file:
         # without Arrow's threads: a process that ends soon after sometimes aborts in them
         return pq.read_table(file, use_threads=False).replace_schema_metadata(None)
 

@@ -46,10 +46,12 @@ import numpy as np
 from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.options import dashed, describe
-from fedjax_ecgr.runs.config import RunConfig, flat, to_json
+from fedjax_ecgr.runs.config import RunConfig, flat
 
 MANY = 10_000
 """More members than this are asked for twice."""
+
+_LONGEST = 1_000_000  # axis: a number that nobody meant is refused before it fills the memory
 
 _TABLES = ("grid", "zip", "list", "random")
 _OF_SPEED = ("placement", "chunk_size", "num_devices", "memory_budget", "eval_batch_size")
@@ -162,7 +164,7 @@ def read(path: Path) -> Study:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: cannot be read: not text") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits too
         raise InputError(f"{path}: not TOML: {error or 'nested too deeply'}") from None
     try:
         return study(
@@ -197,12 +199,17 @@ def members_of(asked: Study) -> Members:
 def identity(config: RunConfig) -> str:
     """Returns a hash of all that decides what a member computes, whatever it runs on.
 
-    How clients are laid out is left out, and what is only told at the end.
+    How clients are laid out is left out, and what is only told at the end. A number is the same
+    however it is written, 1 and 1.0.
     """
-    values = json.loads(to_json(config))
-    for name in (*_OF_SPEED, *_OF_REPORTS):
-        del values[name]
+    decisive = {n: v for n, v in flat(config).items() if n not in (*_OF_SPEED, *_OF_REPORTS)}
+    values = json.loads(json.dumps(decisive), parse_float=_number)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _axes(asked: Study, configs: Sequence[RunConfig]) -> tuple[str, ...]:
@@ -261,9 +268,11 @@ def _values(where: str, given: Any) -> list[Any]:
     if not len(given):
         raise InputError(f"{where}: an empty axis is not allowed")
     values = list(given.tolist() if isinstance(given, np.ndarray) else given)
-    for value in values:
-        if values.count(value) > 1:
-            raise InputError(f"{where}: {value!r} is there twice")
+    seen = set[str]()
+    for text in map(repr, values):
+        if text in seen:
+            raise InputError(f"{where}: {text} is there twice")
+        seen.add(text)
     return values
 
 
@@ -278,15 +287,22 @@ def _range(where: str, given: Mapping[str, Any]) -> list[Any]:
         for name, number in (("first", first), ("last", last), ("step", step)):
             check.count(f"{where}: {name}", number, low=1 if name == "step" else 0)
         check.count(f"{where}: last", last, low=first)
-        return list(range(first, last + 1, step))
+        numbers = range(first, last + 1, step)
+        if last - first >= _LONGEST * step:
+            raise InputError(
+                f"{where}: {len(numbers):,} values are not allowed, {_LONGEST:,} at most"
+            )
+        return list(numbers)
     low, high = _ends(where, given)
-    check.count(f"{where}: count", given["count"], low=2)
+    check.count(f"{where}: count", given["count"], low=2, high=_LONGEST)
     return [_between(low, high, given, share) for share in np.linspace(0, 1, given["count"])]
 
 
 def _ends(where: str, given: Mapping[str, Any]) -> tuple[float, float]:
     scale = given.get("scale", "linear")
     check.known(f"{where}: scale", scale, _SCALES)
+    for name in ("low", "high"):
+        check.part(f"{where}: {name}", given[name], (int, float), "a number")
     if scale == "log":
         check.number(f"{where}: low", given["low"], low=0, low_open=True)
     else:
@@ -305,7 +321,11 @@ def _between(low: float, high: float, given: Mapping[str, Any], share: float) ->
 def _several(where: str, given: Any) -> list[Any]:
     if given is None:
         return []
-    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return [given]
+    if not given:
+        raise InputError(f"{where}: an empty axis is not allowed")
+    return list(given)
 
 
 def _named(where: str, given: Any) -> dict[str, Any]:
@@ -353,7 +373,7 @@ def _drawn(given: Any) -> tuple[Point, ...]:
     count, seed = options.pop("count", None), options.pop("from-seed", 0)
     if count is None:
         raise InputError("random: count is missing, it must be the number of draws")
-    check.count("random: count", count)
+    check.count("random: count", count, high=_LONGEST)
     check.count("random: from-seed", seed, low=0)
     if not options:
         raise InputError("random: an empty axis is not allowed")
