@@ -158,7 +158,7 @@ def test_a_study_is_foretold_run_and_said_to_be_recorded(capsys, monkeypatch):
     for number, method in enumerate(("fedavg", "fedavg + ecgr"), start=1):
         assert foretold[number].startswith(
             f"group {number}: 2 members of 2 rounds of {method}; "
-            "one member at a time on each of 2 devices, 2 in a wave; compiled in "
+            "one member at a time on each of 2 × 2 devices, 2 in a wave; compiled in "
         )
         assert foretold[number].endswith(" on each device")
         assert float(foretold[number].split()[-5]) > 0
