@@ -45,11 +45,7 @@ def is_alive(host: str, process: int) -> bool | None:
 @contextmanager
 def terminable() -> Iterator[None]:
     """Makes a signal to end raise `Terminated` inside, unless the user handles it already."""
-
-    def raise_it(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)
-
-    with _handled([s for s in _ENDING if signal.getsignal(s) == signal.SIG_DFL], raise_it):
+    with _handled([s for s in _ENDING if signal.getsignal(s) == signal.SIG_DFL], _terminate):
         yield
 
 
@@ -88,7 +84,7 @@ def deferred() -> Iterator[Ending]:
         interrupt = number == signal.SIGINT
         ending.note(KeyboardInterrupt() if interrupt else Terminated(number))
 
-    usual = (signal.SIG_DFL, signal.default_int_handler)
+    usual = (signal.SIG_DFL, signal.default_int_handler, _terminate)
     with _handled([s for s in (signal.SIGINT, *_ENDING) if signal.getsignal(s) in usual], note):
         yield ending
 
@@ -100,6 +96,10 @@ def undisturbed() -> Iterator[None]:
         yield
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
+
+
 @contextmanager
 def _handled(signals: list[signal.Signals], handler: Any) -> Iterator[None]:
     """Handles signals in another way; only the main thread may, and only it gets them."""
@@ -107,6 +107,18 @@ def _handled(signals: list[signal.Signals], handler: Any) -> Iterator[None]:
         yield
         return
     before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Undoes how something inside lets signals to end be handled."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, *_ENDING) if here}
     try:
         yield
     finally:
