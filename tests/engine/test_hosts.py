@@ -1,9 +1,11 @@
 """Two processes of two devices each against one of four, in float64."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
@@ -22,7 +24,6 @@ import sys
 import jax
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 address, number, path = sys.argv[1:]
 jax.distributed.initialize(coordinator_address=address, num_processes=2, process_id=int(number))
@@ -54,31 +55,53 @@ def computed():
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in named}
 
 
-def test_two_processes_are_one(x64, tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    paths = [tmp_path / f"{number}.npz" for number in range(2)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+@contextmanager
+def started(*commands):
+    """Starts processes, each from its code and arguments, and ends them."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "2",
+        "PYTHONPATH": str(ROOT),
+    }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, address, str(number), str(path)],
+            [sys.executable, "-c", *command],
             env=environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        for number, path in enumerate(paths)
+        for command in commands
     ]
-    try:
+    with ExitStack() as stack:
+        for process in processes:
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        yield processes
+
+
+def ended(process):
+    """Waits for a process and returns what it printed."""
+    said, complaint = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, complaint
+    return said
+
+
+def free_address():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def test_two_processes_are_one(x64, tmp_path):
+    address = free_address()
+    paths = [tmp_path / f"{number}.npz" for number in range(2)]
+    with started(*((PROCESS, address, str(i), str(path)) for i, path in enumerate(paths))) as both:
         here = computed()
-        for process in processes:
-            said, _ = process.communicate(timeout=SECONDS)
-            assert process.returncode == 0, said
-    finally:
-        for process in processes:
-            process.kill()
+        for process in both:
+            ended(process)
     for path in paths:
         there = np.load(path)
         assert set(there) == here.keys()
@@ -87,6 +110,20 @@ def test_two_processes_are_one(x64, tmp_path):
                 np.testing.assert_allclose(there[name], ours, rtol=1e-9, atol=1e-300, err_msg=name)
             else:
                 np.testing.assert_array_equal(there[name], ours, err_msg=name)
+
+
+def test_the_guide_s_job_is_one_program_of_two_processes():
+    page = (ROOT / "docs" / "guide" / "clusters.md").read_text()
+    (job,) = re.findall(r"^```py\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    address = free_address()
+    with started(*((job, address, "2", str(number)) for number in range(2))) as both:
+        first, second = map(ended, both)
+    lines = first.splitlines()
+    assert "4 devices, devices, 4 of them, each scan" in lines
+    lone, *members = lines[-9:]
+    assert members[0] == lone
+    assert len(set(members)) > 1
+    assert not set(lines[-9:]) & set(second.splitlines())
 
 
 def test_several_processes_use_all_devices_and_write_no_files(monkeypatch):
