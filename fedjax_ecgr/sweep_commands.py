@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import jax
 import typer
+from rich.markup import escape
 
 from fedjax_ecgr import sweeps
 from fedjax_ecgr.check import InputError
@@ -19,8 +20,10 @@ def sweep(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="a new folder, or one to go on with [default: runs/<name of the file>, of a share "
-            "runs/<name>-i-of-n]"
+            help=escape(
+                "a new folder, or one to go on with [default: runs/<name of the file>, of a share "
+                "runs/<name>-i-of-n]"
+            )
         ),
     ] = None,
     dry_run: Annotated[
@@ -31,10 +34,12 @@ def sweep(
     ] = False,
     members_at_once: Annotated[
         int | None,
-        typer.Option(help="members that run at once on a device [default: 1 on a CPU, else 64]"),
+        typer.Option(
+            help=escape("members that run at once on a device [default: 1 on a CPU, else 64]")
+        ),
     ] = None,
     num_devices: Annotated[
-        int | None, typer.Option(help="devices that members are spread over [default: all]")
+        int | None, typer.Option(help=escape("devices that members are spread over [default: all]"))
     ] = None,
     shard: Annotated[
         str | None,
@@ -53,14 +58,16 @@ def sweep(
     ] = None,
     tasks: Annotated[
         int | None,
-        typer.Option(help="tasks that Ray divides the members among [default: one a machine]"),
+        typer.Option(
+            help=escape("tasks that Ray divides the members among [default: one a machine]")
+        ),
     ] = None,
 ) -> int:
     """Runs all members of a study that are not recorded yet, as few programs, in one folder.
 
     The same command goes on with what was stopped or killed, and runs what a file has gained.
-    On a CPU a member runs on each core. What a study may say is in docs/guide/sweeps.md, and how
-    to use many machines in docs/guide/clusters.md.
+    On a CPU a member runs on each core. What a study may say is in docs/guide/sweeps.md.
+    How to use many machines is in docs/guide/clusters.md.
     """
     part = None if shard is None else _shard(shard)
     _check_together(ray, {"--shard": shard, "--dry-run": dry_run}, tasks)

@@ -9,6 +9,7 @@ tables. Ray is imported here alone, and only when it is asked for.
 import errno
 import math
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ RETRIES = 10
 """A task whose worker dies is started so many times again."""
 
 _GRACE = 120.0  # seconds: for tasks to save what is under way, for files to be seen on all machines
+_CONNECT = 10.0
 _POLL = 1.0
 
 
@@ -164,6 +166,7 @@ def _connected(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    _check_heard(address)
     options = {"include_dashboard": False} if address == "local" else {}
     try:
         with undone():  # Ray's own handler of SIGTERM
@@ -175,6 +178,17 @@ def _connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_heard(address: str) -> None:
+    """Raises `InputError` for an address at which nobody answers, which Ray tries for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"ray: {address!r} cannot be reached: {error}") from None
 
 
 def _results(ray: Any, started: Mapping[Any, int], tell: Callable[[int], None]) -> list[str]:

@@ -162,8 +162,8 @@ def test_shares_have_folders_of_their_own_that_merge_to_the_whole_sweep(
     assert main(["report", *map(str, folders)]) == 0
 
 
-def assert_same(ours, theirs, tolerance=1e-6):
-    """Asserts that two sweeps recorded the same."""
+def assert_same(ours, theirs, tolerance=1e-5):
+    """Asserts that two sweeps recorded the same, to rounding in float32."""
     assert set(ours.axes) == set(theirs.axes)
     assert sorted(ours.members["member"]) == sorted(theirs.members["member"])
     assert set(ours.members["status"]) == set(theirs.members["status"]) == {"finished"}
