@@ -68,8 +68,12 @@ def remove_unfinished(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keeps other processes off a folder; the lock goes with this process, however that ends.
+
+    Args:
+      folder: which is there.
+      wait: whether to wait for another process that has it.
 
     Raises:
       InputError: if another process has it.
@@ -77,7 +81,7 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("ab+", buffering=0) as file:
         file.seek(0)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             who = file.read().decode(errors="replace").strip() or "another process"
             raise InputError(f"out: {str(folder)!r} is being written by {who}") from None

@@ -112,3 +112,15 @@ def _handled(signals: list[signal.Signals], handler: Any) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Undoes how something inside lets signals to end be handled."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, *_ENDING) if here}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)

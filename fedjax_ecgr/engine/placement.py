@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from fedjax_ecgr import check
+from fedjax_ecgr.engine.hosts import devices_asked
 from fedjax_ecgr.types import Array, PyTree
 
 # (context, one client's slot, longest) -> (what is summed over clients, what is kept of each);
@@ -78,14 +79,12 @@ def placement(
       InputError: for an unknown kind, or a number that is not allowed.
     """
     check.known("placement", kind, KINDS)
-    available = jax.device_count()
     if chunk_size is not None:
         check.count("chunk_size", chunk_size)
-    if num_devices is not None:
-        check.count("num_devices", num_devices, high=available, why="the devices there are")
+    available = devices_asked(num_devices)
     natural = "scan" if jax.default_backend() == "cpu" else "vmap"
     if kind == "auto":
-        kind = "devices" if (num_devices or available) > 1 else natural
+        kind = "devices" if available > 1 else natural
     if kind == "scan" and chunk_size not in (None, 1):
         raise check.InputError(f"chunk_size: {chunk_size} is not allowed, scan takes one by one")
     if kind != "devices" and num_devices not in (None, 1):

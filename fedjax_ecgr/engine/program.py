@@ -23,7 +23,7 @@ from fedjax_ecgr.data.federated import (
     held_examples,
     validate,
 )
-from fedjax_ecgr.engine import memory, streams
+from fedjax_ecgr.engine import hosts, memory, streams
 from fedjax_ecgr.engine.block import compilable, compiled_block
 from fedjax_ecgr.engine.client import Memories, Slot, at_client, head_of
 from fedjax_ecgr.engine.cohort import check_system
@@ -459,7 +459,7 @@ def as_stored(tree: PyTree) -> PyTree:
 def _on_devices(layout: Placement, tree: PyTree) -> PyTree:
     """Puts arrays on the device, or a copy on each device of the mesh."""
     tree, everywhere = as_stored(tree), _everywhere(layout)
-    return tree if everywhere is None else jax.device_put(tree, everywhere)
+    return tree if everywhere is None else hosts.put(tree, everywhere)
 
 
 def _shapes(layout: Placement, tree: PyTree) -> PyTree:

@@ -12,6 +12,7 @@ from fedjax_ecgr import check, metrics
 from fedjax_ecgr.algorithms import Algorithm
 from fedjax_ecgr.algorithms.common import constant
 from fedjax_ecgr.data.federated import FederatedDataset
+from fedjax_ecgr.engine import hosts
 from fedjax_ecgr.engine.evaluation import Evaluation
 from fedjax_ecgr.engine.program import Simulation, simulation
 from fedjax_ecgr.engine.round import RoundInfo
@@ -232,7 +233,7 @@ def run(
         count = min(length, rounds - done)
         state, infos = built.block(state, key, numbers, count, length)
         evaluation = None if built.evaluate is None else built.evaluate(state, key, numbers)
-        infos, evaluation = jax.device_get((infos, evaluation))
+        infos, evaluation = hosts.fetch((infos, evaluation))
         infos = jax.tree.map(lambda x, count=count: x[:count], infos)
         bad = not_finite(infos)
         if bad.any():

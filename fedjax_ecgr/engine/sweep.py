@@ -24,7 +24,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fedjax_ecgr import check, metrics
 from fedjax_ecgr.data.federated import FederatedDataset
-from fedjax_ecgr.engine import memory
+from fedjax_ecgr.engine import hosts, memory
 from fedjax_ecgr.engine.block import run_block
 from fedjax_ecgr.engine.evaluation import Evaluation, judge
 from fedjax_ecgr.engine.placement import AXIS as CLIENTS
@@ -287,11 +287,9 @@ def grouped(
     for member in members:
         check.part("members", member, Member, "a list of Members, such as Member(simulation, 0)")
         check.part("simulation", member.simulation, Simulation, "what simulation(…) returns")
-    available = jax.device_count()
     if members_at_once is not None:
         check.count("members_at_once", members_at_once)
-    if num_devices is not None:
-        check.count("num_devices", num_devices, high=available, why="the devices there are")
+    devices, alone = hosts.devices_asked(num_devices), jax.process_count() == 1
     at_once = members_at_once or (1 if jax.default_backend() == "cpu" else _A_DEVICE)
     alike: dict[Any, list[int]] = {}
     for number, member in enumerate(members):
@@ -302,18 +300,19 @@ def grouped(
         widths = {n: room[0] for n, room in rooms.items()}
         for some in [numbers] if at_once == 1 else _of_like_width(widths):
             cohort = members[some[0]].simulation.setting.cohort_size
-            layout = _layout(len(some), cohort, at_once, num_devices or available)
+            layout = _layout(len(some), cohort, at_once, devices, alone=alone)
             train, test = (max(rooms[n][i] for n in some) for i in (0, 1))
             groups.append(Group(tuple(some), layout, (train, test)))
     return groups
 
 
-def _layout(count: int, cohort: int, at_once: int, available: int) -> Layout:
+def _layout(count: int, cohort: int, at_once: int, available: int, *, alone: bool) -> Layout:
     """Returns the layout of a group's waves, evened out: 65 members of 64 at once are 33 and 32.
 
-    Where there are more devices than members, several share the clients of each.
+    Where there are more devices than members, several share the clients of each; but where several
+    processes run a program, each of which must have a part in it, some devices do nothing then.
     """
-    devices = min(available, count)
+    devices = min(available, count) if alone else available
     for_clients = min(available // devices, cohort)
     share = -(-count // devices)
     turns = -(-share // min(at_once, share))
@@ -374,6 +373,27 @@ def compile_group(group: Group, members: Sequence[Member], length: int) -> Compi
       length: rounds from one evaluation to the next.
     """
     began = time.perf_counter()
+    made, arguments = program_of(group, members, length)
+    compiled = made.program.lower(*arguments).compile()
+    _, states, slots, _ = arguments
+    split = metrics.message_bytes((states, slots)) // group.layout.num_devices
+    return made._replace(
+        program=compiled,
+        seconds=time.perf_counter() - began,
+        memory=metrics.message_bytes(made.shared) + split + memory.beyond_arguments(compiled),
+    )
+
+
+def program_of(
+    group: Group, members: Sequence[Member], length: int
+) -> tuple[Compiled, tuple[Any, ...]]:
+    """Returns a group's program before it is compiled, and arguments to compile it for.
+
+    Args:
+      group: from `grouped`.
+      members: all of the sweep.
+      length: rounds from one evaluation to the next.
+    """
     setting = members[group.members[0]].simulation.setting
     inputs = [members[n].simulation.inputs for n in group.members]
     columns = list(zip(*map(jax.tree.leaves, inputs), strict=True))
@@ -381,20 +401,14 @@ def compile_group(group: Group, members: Sequence[Member], length: int) -> Compi
     leaves = jax.tree.leaves(_with_room(inputs[0], group.room))
     everywhere, _ = _shardings(group.layout)
     shared = [as_stored(leaf) for leaf, own in zip(leaves, varies, strict=True) if not own]
-    shared = jax.device_put(shared, everywhere)
+    shared = hosts.put(shared, everywhere)
     inputs_of = partial(_inputs_of, jax.tree.structure(inputs[0]), varies)
     program = _program(setting, group.layout, inputs_of, length)
     made = Compiled(program, shared, varies, length, 0.0, 0)
     standing = start_wave(group, members, group.waves[0], length)
     slots = _slots(group, made, members, group.waves[0])
     counts = _split(group.layout, np.zeros(group.layout.wave, np.int32))
-    compiled = program.lower(shared, standing.states, slots, counts).compile()
-    split = metrics.message_bytes((standing.states, slots)) // group.layout.num_devices
-    return made._replace(
-        program=compiled,
-        seconds=time.perf_counter() - began,
-        memory=metrics.message_bytes(shared) + split + memory.beyond_arguments(compiled),
-    )
+    return made, (shared, standing.states, slots, counts)
 
 
 def run_wave(
@@ -424,7 +438,7 @@ def run_wave(
         counts = _split(group.layout, np.where(standing.stopped == 0, count, 0).astype(np.int32))
         states = _split(group.layout, standing.states)
         states, infos, evaluation = compiled.program(compiled.shared, states, slots, counts)
-        infos, evaluation = jax.device_get((infos, evaluation))
+        infos, evaluation = hosts.fetch((infos, evaluation))
         infos = jax.tree.map(lambda x, count=count: x[:, :count], infos)
         standing = _add(setting, standing._replace(states=states), infos, evaluation)
         yield standing
@@ -438,7 +452,7 @@ def start_wave(
     for number in wave:
         member = members[number]
         if member.seed not in begun:
-            begun[member.seed] = jax.device_get(member.simulation.init(jax.random.key(member.seed)))
+            begun[member.seed] = hosts.fetch(member.simulation.init(jax.random.key(member.seed)))
     states = [begun[members[number].seed] for number in _filled(group, wave)]
     places, cohort = group.layout.wave, members[wave[0]].simulation.setting.cohort_size
     dtype = jnp.result_type(*jax.tree.leaves(states[0].params))
@@ -456,7 +470,7 @@ def outcomes_of(
     standing: Standing, count: int, compile_seconds: float, run_seconds: float
 ) -> list[Outcome]:
     """Returns what came of the first `count` members of a wave that came to its end."""
-    states = jax.device_get(standing.states)
+    states = hosts.fetch(standing.states)
     found = []
     for place in range(count):
         stopped = int(standing.stopped[place])
@@ -480,14 +494,14 @@ class _Slot(NamedTuple):
     """What differs from member to member besides their states; [wave] leaves."""
 
     own: list[Array]
-    key: Array
+    seed: Array
     numbers: PyTree
 
 
 def _slots(
     group: Group, compiled: Compiled, members: Sequence[Member], wave: tuple[int, ...]
 ) -> _Slot:
-    """Returns the members' inputs, keys and numbers, on the devices."""
+    """Returns the members' inputs, seeds and numbers, on the devices."""
     chosen = [members[number] for number in _filled(group, wave)]
     rows = [
         [
@@ -502,11 +516,11 @@ def _slots(
         for member in chosen
     ]
     own = [as_stored(np.stack(leaves)) for leaves in zip(*rows, strict=True)]
-    keys = jnp.stack([jax.random.key(member.seed) for member in chosen])
+    seeds = jnp.asarray([member.seed for member in chosen], jnp.uint32)
     numbers = jax.tree.map(
         lambda *values: jnp.asarray(values, float), *(dict(member.numbers) for member in chosen)
     )
-    return _split(group.layout, _Slot(own, keys, numbers))
+    return _split(group.layout, _Slot(own, seeds, numbers))
 
 
 def _program(
@@ -531,12 +545,13 @@ def _program(
         shared: list[Array], state: State, slot: _Slot, count: Array
     ) -> tuple[State, RoundInfo, Evaluation | None]:
         data, tests = inputs_of(shared, slot.own)
+        key = jax.random.key(slot.seed)
         if at_once:  # the same for all, so that they skip what is beyond it together
             count = jax.lax.pmax(count, _AT_ONCE)
-        state, infos = run_block(setting, data, state, slot.key, slot.numbers, count, length)
+        state, infos = run_block(setting, data, state, key, slot.numbers, count, length)
         evaluation = None
         if tests is not None:
-            evaluation = judge(setting, data, tests, state, slot.key, slot.numbers)
+            evaluation = judge(setting, data, tests, state, key, slot.numbers)
         return state, infos, evaluation
 
     def on_one_device(shared: list[Array], *given: PyTree) -> PyTree:
@@ -638,4 +653,4 @@ def _shardings(layout: Layout) -> tuple[Any, Any]:
 
 def _split(layout: Layout, tree: PyTree) -> PyTree:
     """Puts [wave] leaves on the devices that run them."""
-    return jax.device_put(jax.tree.map(jnp.asarray, tree), _shardings(layout)[1])
+    return hosts.put(jax.tree.map(jnp.asarray, tree), _shardings(layout)[1])

@@ -36,6 +36,7 @@ import numpy as np
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation, run
+from fedjax_ecgr.engine.hosts import refuse_several
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.run import Table, no_rows
 from fedjax_ecgr.engine.state import State
@@ -69,12 +70,14 @@ def record(
       on_progress: called after each block of `eval_every` rounds.
 
     Raises:
-      InputError: if the folder exists; it is left as it is. Or if nobody could ever take part.
+      InputError: if the folder exists; it is left as it is. Or if nobody could ever take part, or
+        this is one of several processes that run one program.
       DivergedError: if NaN or Inf turns up; the status is `diverged` then.
       KeyboardInterrupt: if the user stops it; the status is `interrupted` then. For SIGTERM and
         SIGHUP it is a `Terminated`.
       OSError: if something cannot be written; it names the file.
     """
+    refuse_several("folder")
     built.check(jax.random.key(config.seed), built.hyperparameters)
     folder = _create(Path(folder), config, built)
     with locked(folder):

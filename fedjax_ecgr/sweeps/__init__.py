@@ -1,7 +1,9 @@
 """Sweeps: many runs described by one study, computed by few programs, recorded in one folder."""
 
-from fedjax_ecgr.sweeps.conduct import Plan, Progress, compiled, conduct, plan
+from fedjax_ecgr.sweeps.conduct import Plan, Progress, compiled, conduct, plan, take_part
+from fedjax_ecgr.sweeps.on_ray import RayProgress, conduct_on_ray
 from fedjax_ecgr.sweeps.python import sweep
+from fedjax_ecgr.sweeps.shares import Shard
 from fedjax_ecgr.sweeps.study import MANY, Members, Study, members_of, read, study
 
 __all__ = [
@@ -9,12 +11,16 @@ __all__ = [
     "Members",
     "Plan",
     "Progress",
+    "RayProgress",
+    "Shard",
     "Study",
     "compiled",
     "conduct",
+    "conduct_on_ray",
     "members_of",
     "plan",
     "read",
     "study",
     "sweep",
+    "take_part",
 ]

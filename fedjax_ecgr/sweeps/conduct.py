@@ -2,12 +2,13 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from fedjax_ecgr.engine.hosts import refuse_several
 from fedjax_ecgr.engine.sweep import (
     Compiled,
     Group,
@@ -23,7 +24,8 @@ from fedjax_ecgr.process import deferred, terminable
 from fedjax_ecgr.runs.checkpoints import Checkpoints
 from fedjax_ecgr.runs.config import RunConfig
 from fedjax_ecgr.sweeps.members import build
-from fedjax_ecgr.sweeps.store import CHECKPOINTS, Store, opened
+from fedjax_ecgr.sweeps.shares import Shard, share
+from fedjax_ecgr.sweeps.store import Store, joined, opened
 from fedjax_ecgr.sweeps.study import Members, Study, members_of
 
 
@@ -90,12 +92,17 @@ class Progress(NamedTuple):
 
 
 def plan(
-    study: Study, *, members_at_once: int | None = None, num_devices: int | None = None
+    study: Study,
+    *,
+    shard: Shard | None = None,
+    members_at_once: int | None = None,
+    num_devices: int | None = None,
 ) -> Plan:
     """Returns what is to be run of a study that nothing is recorded of; nothing is compiled.
 
     Args:
       study: what is asked for.
+      shard: `(i, n)`, to run only share i of n, 1 for the first; see `fedjax_ecgr.sweeps.shares`.
       members_at_once: see `fedjax_ecgr.run_members`.
       num_devices: likewise.
 
@@ -103,6 +110,8 @@ def plan(
       InputError: if anything is out of range or does not fit together.
     """
     asked = members_of(study)
+    if shard is not None:
+        asked = share(asked, shard)
     everything = Plan(asked, build(asked.configs, asked.axes), [], [])
     return left_of(everything, (), members_at_once=members_at_once, num_devices=num_devices)
 
@@ -149,6 +158,7 @@ def conduct(
     study: Study,
     folder: Path,
     *,
+    shard: Shard | None = None,
     members_at_once: int | None = None,
     num_devices: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -159,6 +169,7 @@ def conduct(
     Args:
       study: what is asked for.
       folder: a new one, or that of a sweep, which is gone on with.
+      shard: `(i, n)`, to run only share i of n, 1 for the first: each in a folder of its own.
       members_at_once: members that run at once on each device; by default one on a CPU.
       num_devices: devices that members are spread over; all by default.
       on_progress: called after each compilation and each block of rounds.
@@ -166,24 +177,70 @@ def conduct(
         device. Members that were under way go on all the same.
 
     Raises:
-      InputError: if anything is out of range, or the folder is no sweep's or another process's.
+      InputError: if anything is out of range, the folder is no sweep's or another process's, or
+        this is one of several processes that run one program.
       KeyboardInterrupt: if a signal asks for an end; the members under way are saved first.
       OSError: if something cannot be written; it names the file.
     """
+    refuse_several("sweep")
     layout: dict[str, Any] = {"members_at_once": members_at_once, "num_devices": num_devices}
-    found = plan(study, **layout)
+    found = plan(study, shard=shard, **layout)
     with terminable(), opened(folder, study, found.asked) as (store, changes):
         if changes and store.ended and on_change is not None:
             on_change(changes)
-        checkpoints = Checkpoints(folder / CHECKPOINTS)
-        checkpoints.remove_unfinished()
         try:
-            _run(left_of(found, list(store.ended), **layout), store, checkpoints, on_progress)
+            _record(found, store, layout, on_progress)
         finally:
-            try:
-                checkpoints.close()
-            finally:
-                store.tables()
+            store.tables()
+
+
+def take_part(
+    study: Study,
+    folder: Path,
+    shard: Shard,
+    *,
+    members_at_once: int | None = None,
+    num_devices: int | None = None,
+) -> list[str]:
+    """Runs a share of a study in a folder where other processes run the others.
+
+    The process that has opened the folder makes the tables. Where another one runs the same share,
+    this one waits for its end.
+
+    Args:
+      study: what is asked for.
+      folder: that of the sweep.
+      shard: `(i, n)`: share i of n, 1 for the first.
+      members_at_once: see `conduct`.
+      num_devices: likewise.
+
+    Returns:
+      The names of the share's members, which are all recorded now.
+
+    Raises:
+      InputError: as for `conduct`, or if the folder is not there.
+      KeyboardInterrupt: as for `conduct`.
+      OSError: likewise.
+    """
+    layout: dict[str, Any] = {"members_at_once": members_at_once, "num_devices": num_devices}
+    found = plan(study, shard=shard, **layout)
+    with terminable(), joined(folder, found.asked, "{}-of-{}".format(*shard)) as store:
+        _record(found, store, layout)
+    return list(found.asked.configs)
+
+
+def _record(
+    found: Plan,
+    store: Store,
+    layout: Mapping[str, Any],
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    checkpoints = Checkpoints(store.checkpoints)
+    checkpoints.remove_unfinished()
+    try:
+        _run(left_of(found, list(store.ended), **layout), store, checkpoints, on_progress)
+    finally:
+        checkpoints.close()
 
 
 def _run(

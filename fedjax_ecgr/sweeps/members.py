@@ -55,6 +55,15 @@ def build(configs: Mapping[str, RunConfig], axes: tuple[str, ...] = ()) -> list[
     return members
 
 
+def program_of(config: RunConfig) -> str:
+    """Returns what decides on a member's program, as far as its configuration says.
+
+    Raises:
+      InputError: if an option of it is out of range.
+    """
+    return repr(config.dataset) + _static(config, method_of(config), surroundings_of(config))
+
+
 class _Making:
     """Members one after another, each with what those before it have made."""
 

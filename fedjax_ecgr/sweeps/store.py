@@ -7,6 +7,7 @@
                        member's whole configuration
     parts/             what each wave of members came to, as it came to its end
     checkpoints/       where waves under way stood
+    shares/            the same of processes that run a share each in this folder, while they do
 
 Parts are only ever added, each as a whole; the tables are made of them, again whenever a sweep ends
 or pauses. So a member that ended is recorded, whatever happens, and never run again: members are
@@ -14,6 +15,7 @@ known by what they compute (`study.identity`), not by the study's name or order.
 """
 
 import json
+import platform
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ from fedjax_ecgr.runs.environment import changes, environment
 from fedjax_ecgr.sweeps.study import Members, Study
 
 STUDY, PARTS, CHECKPOINTS = "study.json", "parts", "checkpoints"
+SHARES = "shares"
 MEMBERS, HISTORY = "members.parquet", "history.parquet"
 _MEMBERS = b"members"  # in a part's metadata
 
@@ -58,11 +61,18 @@ class Ended(NamedTuple):
 class Store:
     """The folder of a sweep, open for writing."""
 
-    def __init__(self, folder: Path, asked: Members):
+    def __init__(self, folder: Path, asked: Members, checkpoints: Path | None = None):
         self.folder, self.asked = folder, asked
+        self.checkpoints = folder / CHECKPOINTS if checkpoints is None else checkpoints
         self.ended: dict[str, Ended] = {}
-        for part in sorted((folder / PARTS).glob("*.parquet")):
-            self.ended |= _ended(part)
+        self._parts: set[Path] = set()
+        self.read()
+
+    def read(self) -> None:
+        """Reads what is recorded by now, by other processes too; of a member what was first."""
+        for part in sorted(set((self.folder / PARTS).glob("*.parquet")) - self._parts):
+            self.ended = self.ended | {n: e for n, e in _ended(part).items() if n not in self.ended}
+            self._parts.add(part)
 
     def add(self, outcomes: Mapping[str, Outcome]) -> None:
         """Records how some members ended.
@@ -89,6 +99,7 @@ class Store:
         """
         import pyarrow.parquet as pq
 
+        self.read()
         configs = self.asked.configs | {name: one.config for name, one in self.ended.items()}
         columns = _columns(configs)
         names = list(configs)
@@ -98,9 +109,11 @@ class Store:
         write(self.folder / MEMBERS, lambda file: pq.write_table(table, file))
 
         def rows(file: Any) -> None:
-            writer = None
-            for part in sorted((self.folder / PARTS).glob("*.parquet")):
-                whole = _with_columns(_read(part), place, columns)
+            writer, there = None, set[str]()
+            for part in sorted(self._parts):
+                table = _without(there, _read(part))
+                there |= set(table["member"].to_pylist())
+                whole = _with_columns(table, place, columns)
                 if writer is None:
                     writer = pq.ParquetWriter(file, whole.schema)
                 writer.write_table(whole.cast(writer.schema))  # some were of another precision
@@ -133,6 +146,27 @@ def opened(folder: Path, study: Study, asked: Members) -> Iterator[tuple[Store, 
         remove_unfinished(folder / PARTS)
         _write_json(folder / STUDY, _asked(study))
         yield Store(folder, asked), _changes(folder)
+
+
+@contextmanager
+def joined(folder: Path, asked: Members, name: str) -> Iterator[Store]:
+    """Opens a sweep's folder for one of several processes that run a share of its members each.
+
+    Waits until no other process has it open under the same name: one that was given up for dead may
+    still be at work.
+
+    Raises:
+      InputError: if the folder is not there.
+    """
+    if not (folder / PARTS).is_dir():
+        raise InputError(
+            f"out: {str(folder)!r} is not there on {platform.node()!r}, it must be on a file "
+            "system that all machines share"
+        )
+    own = folder / SHARES / name
+    own.mkdir(parents=True, exist_ok=True)
+    with locked(own, wait=True):
+        yield Store(folder, asked, own / CHECKPOINTS)
 
 
 def _asked(study: Study) -> dict[str, Any]:
@@ -225,6 +259,13 @@ def _read(part: Path) -> Any:
     with _readable(part), part.open("rb") as file:
         # without Arrow's threads: a process that ends soon after sometimes aborts in them
         return pq.read_table(file, use_threads=False).replace_schema_metadata(None)
+
+
+def _without(names: set[str], table: Any) -> Any:
+    """Returns the rows of other members than these."""
+    import pyarrow as pa
+
+    return table.filter(pa.array([name not in names for name in table["member"].to_pylist()]))
 
 
 def _columns(configs: Mapping[str, RunConfig]) -> dict[str, Any]:
