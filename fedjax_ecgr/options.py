@@ -29,6 +29,7 @@ from fedjax_ecgr.runs.config import (
     run_fields,
 )
 from fedjax_ecgr.runs.parameters import Parameter, descriptions
+from fedjax_ecgr.trackers import TRACKERS
 
 PANELS = {
     "dataset": "Data",
@@ -43,6 +44,17 @@ PANELS = {
     "system": "System",
     "augmentations": "Augmentations",
 }
+_OF_COMMAND = ("config", "out", "resume", "track", "help")  # of `run` itself
+
+TRACK = typer.Option(
+    help=escape(
+        f"{', '.join(TRACKERS)}: where else to show it, with commas between [default: none]"
+    ),
+    metavar="NAME",
+    rich_help_panel="Run",
+    show_default=False,
+)
+"""Of the commands that run something."""
 
 
 class Flag(NamedTuple):
@@ -105,7 +117,7 @@ def short_forms(found: Iterable[Flag]) -> dict[str, list[Flag]]:
 
     What a run's own options are called has no other meaning: theirs are written in full.
     """
-    taken = {dashed(name) for name in (*LISTINGS, *run_fields(), "config", "out", "resume", "help")}
+    taken = {dashed(name) for name in (*LISTINGS, *run_fields(), *_OF_COMMAND)}
     forms: dict[str, list[Flag]] = {}
     for flag in found:
         if flag.name not in taken:

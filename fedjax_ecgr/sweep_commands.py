@@ -12,6 +12,9 @@ from fedjax_ecgr import sweeps
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.live import duration, live
+from fedjax_ecgr.options import TRACK
+from fedjax_ecgr.sweeps.tracked import to_trackers
+from fedjax_ecgr.trackers import Trackers, chosen
 
 
 def sweep(
@@ -33,6 +36,7 @@ def sweep(
     num_devices: Annotated[
         int | None, typer.Option(help="devices that members are spread over [default: all]")
     ] = None,
+    track: Annotated[str | None, TRACK] = None,
 ) -> int:
     """Runs all members of a study that are not recorded yet, as few programs, in one folder.
 
@@ -42,12 +46,13 @@ def sweep(
     study = sweeps.read(file)
     if study.size > sweeps.MANY and not yes:
         raise InputError(f"{file}: {study.size:,} members are not run without --yes")
+    trackers = chosen(track)
     use_all_cores()
     layout = {"members_at_once": members_at_once, "num_devices": num_devices}
     try:
         if dry_run:
             return _foretell(study, layout)
-        return run_study(study, out or Path("runs") / file.stem, layout)
+        return run_study(study, out or Path("runs") / file.stem, layout, trackers)
     except InputError as error:
         told = str(error)
         raise InputError(told if told.startswith("out:") else f"{file}: {told}") from None
@@ -78,7 +83,12 @@ def _foretell(study: sweeps.Study, layout: dict[str, Any]) -> int:
     return 0
 
 
-def run_study(study: sweeps.Study, folder: Path, layout: Mapping[str, Any] = {}) -> int:
+def run_study(
+    study: sweeps.Study,
+    folder: Path,
+    layout: Mapping[str, Any] = {},
+    trackers: Trackers | None = None,
+) -> int:
     """Runs what is not recorded yet of a study, shows how far it is, and says what came of it."""
     last: sweeps.Progress | None = None
     with live(1) as show:
@@ -94,6 +104,7 @@ def run_study(study: sweeps.Study, folder: Path, layout: Mapping[str, Any] = {})
             **layout,
             on_progress=told,
             on_change=lambda changes: print(f"since it was begun: {'; '.join(changes)}"),
+            on_recorded=None if trackers is None else to_trackers(trackers, folder),
         )
     if last is None:
         print("all members are recorded already")
