@@ -7,9 +7,11 @@
 place of the rounds that it computes again. Numbers are kept in 32 bits, as TensorBoard does.
 """
 
+import platform
 import re
 import time
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from fedjax_ecgr.engine.run import COLUMNS, Table
@@ -27,8 +29,8 @@ def tensorboard() -> Tracker:
       InputError: if tensorboardX is not installed.
     """
     try:
-        from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.record_writer import RecordWriter
         from tensorboardX.summary import Summary, hparams
     except ImportError:
         raise not_installed("tensorboard", "tensorboardX") from None
@@ -39,37 +41,55 @@ def tensorboard() -> Tracker:
             folder /= re.sub(r"[^\w.,=+-]+", "-", about.name)[-_LONGEST:]
         folder.mkdir(parents=True, exist_ok=True)
         goes_on = any(folder.glob("events.*"))
+        # microseconds, as TensorBoard reads files in the order of their names
+        called = f"events.out.tfevents.{time.time():.6f}.{platform.node()}"
         # not tensorboardX's SummaryWriter: its thread would die unheard where a disk is full
-        events = EventsWriter(str(folder / "events"), f".{uuid.uuid4().hex[:8]}")
+        file = RecordWriter(str(folder / called))
         flushed = time.monotonic()
 
         def add(step: int, **what: Any) -> None:
-            events.write_event(Event(wall_time=time.time(), step=step, **what))
+            file.write(Event(wall_time=time.time(), step=step, **what).SerializeToString())
 
-        if goes_on:
-            add(about.first, session_log=SessionLog(status=SessionLog.START))
-        values = {n: write(v) if isinstance(v, tuple) else v for n, v in about.options.items()}
-        experiment, start, _ = hparams(values, [name for name in COLUMNS if name != "round"])
-        add(0, summary=experiment)
-        add(0, summary=start)
-        events.flush()
+        with _closed_on_failure(file):
+            add(0, file_version="brain.Event:2")
+            if goes_on:
+                add(about.first, session_log=SessionLog(status=SessionLog.START))
+            values = {n: write(v) if isinstance(v, tuple) else v for n, v in about.options.items()}
+            experiment, start, _ = hparams(values, dict.fromkeys(COLUMNS[1:]))
+            add(0, summary=experiment)
+            add(0, summary=start)
+            file.flush()
 
         def rows(table: Table) -> None:
             nonlocal flushed
-            for number, found in points(table):
-                scalars = [Summary.Value(tag=n, simple_value=value) for n, value in found.items()]
-                add(number, summary=Summary(value=scalars))
-            if time.monotonic() - flushed > _FLUSH_SECONDS:
-                events.flush()
-                flushed = time.monotonic()
+            with _closed_on_failure(file):
+                for number, found in points(table):
+                    scalars = [Summary.Value(tag=n, simple_value=v) for n, v in found.items()]
+                    add(number, summary=Summary(value=scalars))
+                if time.monotonic() - flushed > _FLUSH_SECONDS:
+                    file.flush()
+                    flushed = time.monotonic()
 
         def end(status: str) -> None:
-            add(0, summary=_end(status))
-            events.close()
+            with _closed_on_failure(file):
+                add(0, summary=_end(status))
+                file.flush()
+            file.close()
 
         return Tracking(rows, end)
 
     return Tracker("tensorboard", begin)
+
+
+@contextmanager
+def _closed_on_failure(file: Any) -> Iterator[None]:
+    """Closes a file that cannot be written: left to itself it would complain once more."""
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            file.close()
+        raise
 
 
 def _end(status: str) -> Any:

@@ -1,5 +1,6 @@
 """TensorBoard's event files, read back."""
 
+import io
 import struct
 import sys
 from pathlib import Path
@@ -63,6 +64,43 @@ def test_members_have_folders_of_their_own(tmp_path):
     first, second = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
     assert first == "a=1,b=x-y-3fa9c1d2"
     assert second == "z" * 191 + "-3fa9c1d2"
+
+
+class Disk(io.RawIOBase):
+    """A file on a disk that takes no more from some time on."""
+
+    full = False
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return 0
+
+    def write(self, content):
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return len(content)
+
+
+@pytest.mark.parametrize("stage", ["begin", "rows", "end"])
+def test_a_full_disk_is_told_once(tmp_path, monkeypatch, stage):
+    lines: list[str] = []
+    disk = Disk()
+    file = io.BufferedWriter(disk)
+    monkeypatch.setattr(sys.modules[tensorboard.__module__], "_FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("os.fsync", lambda number: None)
+    monkeypatch.setattr("tensorboardX.record_writer.open_file", lambda path: file)
+    trackers = Trackers([tensorboard()], lines.append)
+    disk.full = stage == "begin"
+    trackers.begin(about(tmp_path))
+    disk.full |= stage == "rows"
+    trackers.rows(rows(1, 2))
+    disk.full |= stage == "end"
+    trackers.end("finished")
+    reason = "OSError: [Errno 28] No space left on device"
+    assert lines == [f"tensorboard: no longer tracks, all else goes on: {reason}"]
+    assert file.closed
 
 
 def accumulated(folder: Path):

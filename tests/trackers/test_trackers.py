@@ -17,7 +17,7 @@ from tests.trackers.runs import about, failing, follow, noting, rows
 
 QUICK = ["--model", "logistic_regression", "--num-clients", "3", "--rounds", "5"]
 PACKAGES = {
-    "tensorboard": ("tensorboardX", "tensorboardX.event_file_writer"),
+    "tensorboard": ("tensorboardX", "tensorboardX.proto.event_pb2"),
     "wandb": ("wandb", "wandb"),
     "mlflow": ("mlflow-skinny", "mlflow"),
 }
