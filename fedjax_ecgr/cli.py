@@ -26,7 +26,7 @@ from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
 from fedjax_ecgr.kinds import Kind
 from fedjax_ecgr.live import live
-from fedjax_ecgr.options import TRACK, configure, parse, with_options
+from fedjax_ecgr.options import configure, parse, track_option, with_options
 from fedjax_ecgr.process import Terminated
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.report_command import report
@@ -85,7 +85,7 @@ def run(
         Path | None,
         typer.Option(help="a run that was stopped, to go on with", rich_help_panel="Run"),
     ] = None,
-    track: Annotated[str | None, TRACK] = None,
+    track: Annotated[str | None, track_option("Run")] = None,
 ) -> int:
     """Trains, and records the run in a folder of its own.
 

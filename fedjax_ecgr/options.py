@@ -46,16 +46,6 @@ PANELS = {
 }
 _OF_COMMAND = ("config", "out", "resume", "track", "help")  # of `run` itself
 
-TRACK = typer.Option(
-    help=escape(
-        f"{', '.join(TRACKERS)}: where else to show it, with commas between [default: none]"
-    ),
-    metavar="NAME",
-    rich_help_panel="Run",
-    show_default=False,
-)
-"""Of the commands that run something."""
-
 
 class Flag(NamedTuple):
     """An option that goes to factories.
@@ -110,6 +100,13 @@ def flags() -> tuple[Flag, ...]:
             everyone = len(takers) == len(listing) > 1
             found.append(Flag(space, option, kind, takers, everyone))
     return tuple(found)
+
+
+def track_option(panel: str | None = None) -> Any:
+    """Returns the option of commands that run something, in a panel of their help."""
+    names = ", ".join(TRACKERS)
+    text = f"{names}: where else to show it, with commas between [default: none]"
+    return typer.Option(help=escape(text), metavar="NAME", rich_help_panel=panel)
 
 
 def short_forms(found: Iterable[Flag]) -> dict[str, list[Flag]]:

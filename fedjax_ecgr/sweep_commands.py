@@ -12,7 +12,7 @@ from fedjax_ecgr import sweeps
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.live import duration, live
-from fedjax_ecgr.options import TRACK
+from fedjax_ecgr.options import track_option
 from fedjax_ecgr.sweeps.tracked import to_trackers
 from fedjax_ecgr.trackers import Trackers, chosen
 
@@ -36,7 +36,7 @@ def sweep(
     num_devices: Annotated[
         int | None, typer.Option(help="devices that members are spread over [default: all]")
     ] = None,
-    track: Annotated[str | None, TRACK] = None,
+    track: Annotated[str | None, track_option()] = None,
 ) -> int:
     """Runs all members of a study that are not recorded yet, as few programs, in one folder.
 
