@@ -12,6 +12,7 @@ from fedjax_ecgr import runs as runs
 from fedjax_ecgr import samplers as samplers
 from fedjax_ecgr import sweeps as sweeps
 from fedjax_ecgr import systems as systems
+from fedjax_ecgr import trackers as trackers
 from fedjax_ecgr import transforms as transforms
 from fedjax_ecgr.algorithms import *  # noqa: F403
 from fedjax_ecgr.algorithms import Algorithm as Algorithm

@@ -27,12 +27,13 @@ from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.engine.placement import KINDS
 from fedjax_ecgr.kinds import Kind
 from fedjax_ecgr.live import live
-from fedjax_ecgr.options import configure, parse, with_options
+from fedjax_ecgr.options import configure, parse, track_option, with_options
 from fedjax_ecgr.regulators import RULES, STORAGES
 from fedjax_ecgr.report_command import report
-from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, RunConfig, run_fields
+from fedjax_ecgr.runs.config import LISTINGS, PRECISIONS, RunConfig, flat, run_fields
 from fedjax_ecgr.runs.parameters import first_line
 from fedjax_ecgr.sweep_commands import sweep
+from fedjax_ecgr.trackers import About, Trackers, chosen
 from fedjax_ecgr.version import __version__
 
 
@@ -81,6 +82,7 @@ def run(
         Path | None,
         typer.Option(help="a run that was stopped, to go on with", rich_help_panel="Run"),
     ] = None,
+    track: Annotated[str | None, track_option("Run")] = None,
 ) -> int:
     """Trains, and records the run in a folder of its own.
 
@@ -92,40 +94,49 @@ def run(
     where only one of the parts chosen has such an option.
     """
     if resume is not None:
-        return _resume(resume, {**given, "config": config, "out": out})
+        return _resume(resume, {**given, "config": config, "out": out}, track)
     described = configure(given, config)
     folder = runs.refuse_existing(out or Path("runs") / _run_name(described))
+    trackers = chosen(track)
     check_devices()
     built = runs.build(described)
-    return _run(described, built, folder, partial(runs.record, described, built, folder))
+    record = partial(runs.record, described, built, folder)
+    return _run(described, built, folder, record, trackers)
 
 
-def _resume(folder: Path, given: dict[str, Any]) -> int:
+def _resume(folder: Path, given: dict[str, Any], track: str | None) -> int:
     for name, value in given.items():
         if value is not None:
             raise InputError(f"{name}: not allowed beside --resume, which goes on with a run as is")
     recorded = runs.load(folder)
+    trackers = chosen(track)
     check_devices()
     for change in runs.changes(recorded.environment):
         print(f"since it was begun: {change}")
     built = runs.build(recorded.config)
-    return _run(recorded.config, built, folder, partial(runs.resume, built, recorded))
+    return _run(recorded.config, built, folder, partial(runs.resume, built, recorded), trackers)
 
 
 def _run(
-    described: RunConfig, built: Simulation, folder: Path, record: Callable[..., History]
+    described: RunConfig,
+    built: Simulation,
+    folder: Path,
+    record: Callable[..., History],
+    trackers: Trackers,
 ) -> int:
     print(f"placement: {built.placement} ({jax.default_backend()})")
     if described.memory_budget is not None:
         foretold = built.memory().peak(built.placement.chunk_size)
         print(f"memory: {gib(foretold)} predicted at the peak, of {described.memory_budget:g} GiB")
     done, total = 0, described.rounds
+    about = About(folder.name, folder, flat(described))
     try:
-        with live(total) as show:
+        with live(total) as show, trackers.following(about) as rows:
 
             def told(progress: Progress) -> None:
                 nonlocal done
                 done = progress.round
+                rows(progress.table)
                 show(
                     done,
                     f"round {done}/{total}",

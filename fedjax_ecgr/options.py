@@ -29,6 +29,7 @@ from fedjax_ecgr.runs.config import (
     run_fields,
 )
 from fedjax_ecgr.runs.parameters import Parameter, descriptions
+from fedjax_ecgr.trackers import TRACKERS
 
 PANELS = {
     "dataset": "Data",
@@ -43,6 +44,7 @@ PANELS = {
     "system": "System",
     "augmentations": "Augmentations",
 }
+_OF_COMMAND = ("config", "out", "resume", "track", "help")  # of `run` itself
 
 
 class Flag(NamedTuple):
@@ -100,12 +102,19 @@ def flags() -> tuple[Flag, ...]:
     return tuple(found)
 
 
+def track_option(panel: str | None = None) -> Any:
+    """Returns the option of commands that run something, in a panel of their help."""
+    names = ", ".join(TRACKERS)
+    text = f"{names}: where else to show it, with commas between [default: none]"
+    return typer.Option(help=escape(text), metavar="NAME", rich_help_panel=panel)
+
+
 def short_forms(found: Iterable[Flag]) -> dict[str, list[Flag]]:
     """Returns what each short form may stand for.
 
     What a run's own options are called has no other meaning: theirs are written in full.
     """
-    taken = {dashed(name) for name in (*LISTINGS, *run_fields(), "config", "out", "resume", "help")}
+    taken = {dashed(name) for name in (*LISTINGS, *run_fields(), *_OF_COMMAND)}
     forms: dict[str, list[Flag]] = {}
     for flag in found:
         if flag.name not in taken:

@@ -14,6 +14,9 @@ from fedjax_ecgr.devices import check_devices, use_all_cores
 from fedjax_ecgr.endings import ended
 from fedjax_ecgr.engine.memory import gib
 from fedjax_ecgr.live import duration, live
+from fedjax_ecgr.options import track_option
+from fedjax_ecgr.sweeps.tracked import to_trackers
+from fedjax_ecgr.trackers import Trackers, chosen
 
 
 def sweep(
@@ -63,6 +66,7 @@ def sweep(
             help=escape("tasks that Ray divides the members among [default: one a machine]")
         ),
     ] = None,
+    track: Annotated[str | None, track_option()] = None,
 ) -> int:
     """Runs all members of a study that are not recorded yet, as few programs, in one folder.
 
@@ -71,10 +75,11 @@ def sweep(
     How to use many machines is in docs/guide/clusters.md.
     """
     part = None if shard is None else _shard(shard)
-    _check_together(ray, {"--shard": shard, "--dry-run": dry_run}, tasks)
+    _check_together(ray, {"--shard": shard, "--dry-run": dry_run, "--track": track}, tasks)
     study = sweeps.read(file)
     if study.size > sweeps.MANY and not yes:
         raise InputError(f"{file}: {study.size:,} members are not run without --yes")
+    trackers = chosen(track)
     layout: dict[str, Any] = {"members_at_once": members_at_once, "num_devices": num_devices}
     if ray is None:
         use_all_cores()
@@ -86,7 +91,7 @@ def sweep(
             return _foretell(study, layout)
         if ray is not None:
             return _conduct_on_ray(study, folder, {"address": ray, "tasks": tasks, **layout})
-        return run_study(study, folder, layout)
+        return run_study(study, folder, layout, trackers)
     except InputError as error:
         told = str(error)
         own = told.startswith(("out:", "shard:", "ray:", "tasks:"))
@@ -108,7 +113,12 @@ def _foretell(study: sweeps.Study, layout: dict[str, Any]) -> int:
     return 0
 
 
-def run_study(study: sweeps.Study, folder: Path, layout: Mapping[str, Any] = {}) -> int:
+def run_study(
+    study: sweeps.Study,
+    folder: Path,
+    layout: Mapping[str, Any] = {},
+    trackers: Trackers | None = None,
+) -> int:
     """Runs what is not recorded yet of a study, shows how far it is, and says what came of it."""
     last: sweeps.Progress | None = None
     try:
@@ -125,6 +135,7 @@ def run_study(study: sweeps.Study, folder: Path, layout: Mapping[str, Any] = {})
                 **layout,
                 on_progress=told,
                 on_change=lambda changes: print(f"since it was begun: {'; '.join(changes)}"),
+                on_recorded=None if trackers is None else to_trackers(trackers, folder),
             )
     except KeyboardInterrupt as signal:
         where = "" if last is None else f" after {last.members} of {last.of_members} members"

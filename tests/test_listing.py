@@ -28,6 +28,7 @@ ROOMS = {
     "attacks": (fx.attacks, "ATTACKS", fx.attacks.Attack),
     "samplers": (fx.samplers, "SAMPLERS", fx.samplers.Sampler),
     "systems": (fx.systems, "SYSTEMS", fx.systems.System),
+    "trackers": (fx.trackers, "TRACKERS", fx.trackers.Tracker),
     "models": (fx.models, "MODELS", fx.Model),
     "data/datasets": (fx.datasets, "DATASETS", fx.Dataset),
     "data/partition": (fx.partition, "PARTITIONS", fx.FederatedDataset),

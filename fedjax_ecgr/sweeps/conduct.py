@@ -13,6 +13,7 @@ from fedjax_ecgr.engine.sweep import (
     Compiled,
     Group,
     Member,
+    Outcome,
     Standing,
     compile_group,
     grouped,
@@ -163,6 +164,7 @@ def conduct(
     num_devices: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_change: Callable[[list[str]], None] | None = None,
+    on_recorded: Callable[[Members, Mapping[str, Outcome]], None] | None = None,
 ) -> None:
     """Runs what is not recorded yet of a study, and records it in a folder.
 
@@ -175,6 +177,7 @@ def conduct(
       on_progress: called after each compilation and each block of rounds.
       on_change: called with what is different from when the sweep was begun: code, versions,
         device. Members that were under way go on all the same.
+      on_recorded: called with the study's members, and what came of those just recorded.
 
     Raises:
       InputError: if anything is out of range, the folder is no sweep's or another process's, or
@@ -189,7 +192,7 @@ def conduct(
         if changes and store.ended and on_change is not None:
             on_change(changes)
         try:
-            _record(found, store, layout, on_progress)
+            _record(found, store, layout, on_progress, on_recorded)
         finally:
             store.tables()
 
@@ -234,11 +237,13 @@ def _record(
     store: Store,
     layout: Mapping[str, Any],
     on_progress: Callable[[Progress], None] | None = None,
+    on_recorded: Callable[[Members, Mapping[str, Outcome]], None] | None = None,
 ) -> None:
     checkpoints = Checkpoints(store.checkpoints)
     checkpoints.remove_unfinished()
     try:
-        _run(left_of(found, list(store.ended), **layout), store, checkpoints, on_progress)
+        left = left_of(found, list(store.ended), **layout)
+        _run(left, store, checkpoints, on_progress, on_recorded)
     finally:
         checkpoints.close()
 
@@ -248,6 +253,7 @@ def _run(
     store: Store,
     checkpoints: Checkpoints,
     on_progress: Callable[[Progress], None] | None,
+    on_recorded: Callable[[Members, Mapping[str, Outcome]], None] | None,
 ) -> None:
     names = list(found.asked.configs)
     total = sum(len(wave) for waves in found.left for wave in waves)
@@ -285,7 +291,10 @@ def _run(
                 assert standing is not None
                 share = (time.perf_counter() - began) / len(wave)
                 outcomes = outcomes_of(standing, len(wave), ready.seconds, share)
-                store.add({names[n]: one for n, one in zip(wave, outcomes, strict=True)})
+                ended = {names[n]: one for n, one in zip(wave, outcomes, strict=True)}
+                store.add(ended)
+                if on_recorded is not None:
+                    on_recorded(found.asked, ended)
             checkpoints.drop(name)
             tell(members=before.members + len(wave), standing=None)
             ending.raise_if_asked()

@@ -7,6 +7,8 @@ from typing import Any
 from fedjax_ecgr.reports.results import Results, read
 from fedjax_ecgr.sweeps.conduct import Progress, conduct
 from fedjax_ecgr.sweeps.study import study
+from fedjax_ecgr.sweeps.tracked import to_trackers
+from fedjax_ecgr.trackers import chosen
 
 
 def sweep(
@@ -19,6 +21,7 @@ def sweep(
     random: Mapping[str, Any] | None = None,
     members_at_once: int | None = None,
     num_devices: int | None = None,
+    track: Sequence[str] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Results:
     """Runs what is not recorded yet of a study, and returns all that is.
@@ -35,6 +38,7 @@ def sweep(
       random: one axis, of `count` draws.
       members_at_once: members that run at once on each device; by default one on a CPU.
       num_devices: devices that members are spread over; all by default.
+      track: names of trackers (`fedjax_ecgr.trackers`), which are told of members as they end.
       on_progress: called after each compilation and each block of rounds.
 
     Returns:
@@ -47,5 +51,6 @@ def sweep(
     """
     asked = study(base, grid=grid, zip=zip, list=list, random=random)
     layout: dict[str, Any] = {"members_at_once": members_at_once, "num_devices": num_devices}
-    conduct(asked, Path(out), **layout, on_progress=on_progress)
+    told = to_trackers(chosen(track), Path(out))
+    conduct(asked, Path(out), **layout, on_progress=on_progress, on_recorded=told)
     return read(Path(out))
