@@ -4,7 +4,8 @@
 aggregator, augmentations and their options. *Setting axes* say what it is done to: all others
 (data, partition, model, attack, numbers of clients and rounds, …). A method is its values on the
 method axes, a setting its values on the setting axes, and two members are a pair where setting and
-seeds are the same.
+seeds are the same. An axis that follows from others, as a step size chosen for each data set does,
+is none of its own.
 
 Members that diverged or never finished are counted and have no part in any mean.
 """
@@ -200,12 +201,16 @@ def study(results: Results, against: Mapping[str, str] | None = None) -> Study:
         method is meant; if two members are the same but for their names, or there is none; if an
         axis is no column of the members.
     """
-    seed_axes = tuple(axis for axis in results.axes if axis in SEEDS)
-    method_axes = tuple(axis for axis in results.axes if _is_of_method(axis))
-    setting_axes = tuple(a for a in results.axes if a not in seed_axes + method_axes)
     for axis in results.axes:
         if axis not in results.members:
             raise InputError(f"axes: {axis!r} is not allowed, members have no such column")
+    seed_axes = tuple(axis for axis in results.axes if axis in SEEDS)
+    of_methods = [axis for axis in results.axes if _is_of_method(axis)]
+    of_settings = [a for a in results.axes if a not in seed_axes and a not in of_methods]
+    setting_axes = _telling(results, sorted(of_settings, key=lambda a: a not in SETTING_KINDS))
+    kinds = tuple(axis for axis in of_methods if axis in METHOD_KINDS)
+    options = [axis for axis in of_methods if axis not in METHOD_KINDS]
+    method_axes = kinds + _telling(results, options, (*setting_axes, *kinds))
     histories = by_member(results)
     methods: dict[Values, int] = {}
     settings: dict[Values, int] = {}
@@ -233,6 +238,25 @@ def study(results: Results, against: Mapping[str, str] | None = None) -> Study:
     baseline, called = _baseline(method_axes, named, against)
     filled = {at: Cell(tuple(members.values())) for at, members in cells.items()}
     return Study(method_axes, setting_axes, named, placed, filled, baseline, called)
+
+
+def _telling(
+    results: Results, axes: Sequence[str], beside: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Returns the axes that do not follow from those before them and beside them.
+
+    A step size chosen for each data set is no method of its own, and where each data set has its
+    model, that need not be said again.
+    """
+    kept: list[str] = []
+    for axis in axes:
+        known = [results.members[name] for name in (*beside, *kept)]
+        seen: dict[Values, Any] = {}
+        for row, value in enumerate(results.members[axis]):
+            if seen.setdefault(tuple(column[row] for column in known), value) != value:
+                kept.append(axis)
+                break
+    return tuple(kept)
 
 
 def counted(finished: int, total: int, diverged: int = 0) -> str:

@@ -37,10 +37,35 @@ def test_axes_are_of_methods_settings_or_seeds():
         "partition", "partition.alpha", "model", "attack.scale", "num_clients", "rounds",
         "seed", "partition_seed", "data_seed",
     ]  # fmt: skip
-    options = {axis.replace(".", "__"): 1 for axis in axes}
-    found = study(made(axes, options))
-    assert found.method_axes == tuple(axes[:5])
-    assert found.setting_axes == tuple(axes[5:11])
+    names = [axis.replace(".", "__") for axis in axes]
+    others = [dict.fromkeys(names, 1) | {name: 2} for name in names]  # each by itself
+    found = study(made(axes, dict.fromkeys(names, 1), *others))
+    assert found.method_axes == ("algorithm", "aggregator", *axes[1:4])  # kinds first
+    assert found.setting_axes == ("partition", "model", "partition.alpha", *axes[8:11])
+
+
+def test_what_follows_from_other_axes_is_no_axis_of_its_own():
+    axes = ["model", "num_clients", "algorithm.learning_rate", "regulator", "seed"]
+    found = study(
+        made(
+            axes,
+            *(
+                {
+                    "model": model,
+                    "num_clients": clients,
+                    "algorithm__learning_rate": rate,
+                    "regulator": regulator,
+                    "seed": seed,
+                }
+                for model, clients, rate in (("mlp", 10, 0.1), ("lenet", 20, 0.01))
+                for regulator in ("identity", "ecgr")
+                for seed in range(2)
+            ),
+        )
+    )
+    assert [m.label for m in found.methods] == ["fedavg", "fedavg + ecgr"]
+    assert [s.label for s in found.settings] == ["model=mlp", "model=lenet"]
+    assert {cell.told for cell in found.cells.values()} == {"2"}
 
 
 def test_a_grid_has_its_methods_settings_and_members():
@@ -169,12 +194,12 @@ def test_without_a_plain_regulator_the_first_method_is_the_baseline():
 def test_labels_say_in_full_what_would_be_ambiguous():
     options = [
         {"algorithm__alpha": a, "regulator__alpha": b, "augmentations": c}
-        for a, b, c in ((0.1, 0.2, ()), (0.2, 0.1, ("flip", "crop")))
+        for a, b, c in itertools.product((0.1, 0.2), (0.1, 0.2), ((), ("flip", "crop")))
     ]
     found = study(made(["algorithm.alpha", "regulator.alpha", "augmentations"], *options))
-    assert [m.label for m in found.methods] == [
-        "fedavg, algorithm.alpha=0.1, regulator.alpha=0.2, augmentations=none",
-        "fedavg, algorithm.alpha=0.2, regulator.alpha=0.1, augmentations=flip,crop",
+    assert [m.label for m in found.methods][2:4] == [
+        "fedavg, augmentations=none, algorithm.alpha=0.1, regulator.alpha=0.2",
+        "fedavg, augmentations=flip,crop, algorithm.alpha=0.1, regulator.alpha=0.2",
     ]
 
 
