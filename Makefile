@@ -10,10 +10,9 @@ DATA ?= $(DEBIAN)
 demo: $(VENV)/ready
 	$(BIN)/python -m experiments.digits
 
-# Ten minutes a seed on two cores; finished runs stay. ARGS='--seeds 10'; DATA=/path, of the four files
+# Some minutes a seed on two cores; what ended stays. ARGS='--seeds 10'; DATA=/path, of the four files
 fashion: $(filter $(DEBIAN),$(DATA)) $(VENV)/ready
-	JAX_NUM_CPU_DEVICES=$${JAX_NUM_CPU_DEVICES:-2} \
-		$(BIN)/python -m experiments.fashion_mnist published --data-path '$(DATA)' $(ARGS)
+	$(BIN)/python -m experiments.fashion_mnist published --data-path '$(DATA)' $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --doctest-modules --doctest-glob='*.md' \

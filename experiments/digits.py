@@ -23,8 +23,9 @@ from typing import Annotated
 import typer
 
 from fedjax_ecgr import InputError, keep_programs, runs, sweeps
+from fedjax_ecgr.devices import use_all_cores
 from fedjax_ecgr.report_command import report
-from fedjax_ecgr.sweep_commands import run_study, use_all_cores
+from fedjax_ecgr.sweep_commands import run_study
 
 TARGET = 0.9
 

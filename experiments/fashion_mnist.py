@@ -36,18 +36,19 @@ Results:   test accuracy in %, mean ± sample standard deviation over seeds, and
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fedjax_ecgr import InputError, check, metrics, runs
+from fedjax_ecgr import InputError, check, keep_programs, metrics, reports, sweeps
+from fedjax_ecgr.devices import use_all_cores
 from fedjax_ecgr.reports.statistics import mean_std, paired
 from fedjax_ecgr.reports.tables import markdown
 from fedjax_ecgr.runs import Choice, RunConfig
+from fedjax_ecgr.sweep_commands import run_study
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the four files."""
@@ -143,47 +144,51 @@ def main(
     study: Annotated[str, typer.Argument(help=", ".join(STUDIES))] = "published",
     seeds: Annotated[int, typer.Option(help="number of seeds, from 0", min=1)] = 1,
     data_path: Annotated[Path, typer.Option(help="folder of the four IDX files")] = DEBIAN,
-    out: Annotated[Path, typer.Option(help="folder of all runs; finished ones stay")] = Path(
+    out: Annotated[Path, typer.Option(help="folder of all studies; what ended stays")] = Path(
         "runs/fashion-mnist"
     ),
 ) -> None:
-    """Runs what is not there yet of a study, and prints its table."""
+    """Runs what is not there yet of a study, as a sweep, and prints its table."""
     configs = check.known("study", study, STUDIES)()
-    found: dict[str, list[runs.Recorded]] = {label: [] for label in configs}
-    with Progress(
-        TextColumn("{task.description:<36}"),
-        BarColumn(),
-        TextColumn("accuracy {task.fields[accuracy]:.2f} %"),
-        TimeElapsedColumn(),
-    ) as bar:
-        total = seeds * sum(config.rounds for config in configs.values())
-        task = bar.add_task("", total=total, accuracy=0)
-        for seed, (label, config) in product(range(seeds), configs.items()):
-            options = {**config.dataset.options, "data_path": str(data_path)}
-            config = replace(config, dataset=Choice("idx", options), seed=seed)
-            bar.update(task, description=f"{label}, seed {seed}")
-            folder = out / study / f"{label}-seed{seed}"
-            if not folder.exists():
-                runs.record(
-                    config,
-                    runs.build(config),
-                    folder,
-                    on_progress=lambda p: bar.update(task, advance=1, accuracy=100 * p.accuracy),
-                )
-            run = runs.load(folder)
-            if run.status != "finished":
-                raise InputError(f"{folder}: {run.status}, move it away to run it again")
-            found[label].append(run)
+    members = {
+        label: [_member(config, data_path, seed) for seed in range(seeds)]
+        for label, config in configs.items()
+    }
+    use_all_cores()
+    keep_programs()
+    run_study(sweeps.of_configs(chain(*members.values())), out / study)
+    rows = reports.by_member(reports.read(out / study))
+    found = {
+        label: [_accuracies(rows[sweeps.identity(config)], config) for config in several]
+        for label, several in members.items()
+    }
     print(table(found))
 
 
-def table(found: Mapping[str, Sequence[runs.Recorded]]) -> str:
-    """Returns every method's scores, and ECGR's difference from FedAvg beside them."""
+def _member(config: RunConfig, data_path: Path, seed: int) -> RunConfig:
+    options = {**config.dataset.options, "data_path": str(data_path)}
+    return replace(config, dataset=Choice("idx", options), seed=seed)
+
+
+def _accuracies(rows: Mapping[str, np.ndarray], config: RunConfig) -> np.ndarray:
+    """Returns [evaluations] test accuracies; raises `InputError` of a run that diverged."""
+    if len(rows["round"]) < config.rounds:
+        raise InputError(f"{config.method}, seed {config.seed}: diverged")
+    accuracy = rows["test_accuracy"]
+    return accuracy[~np.isnan(accuracy)]
+
+
+def table(found: Mapping[str, Sequence[np.ndarray]]) -> str:
+    """Returns every method's scores, and ECGR's difference from FedAvg beside them.
+
+    Args:
+      found: by method, each seed's accuracies.
+    """
     scores = {
         label: {
-            name: [100 * score(accuracies(run)) for run in runs] for name, score in SCORES.items()
+            name: [100 * score(accuracy) for accuracy in several] for name, score in SCORES.items()
         }
-        for label, runs in found.items()
+        for label, several in found.items()
     }
     rows = []
     for label, own in scores.items():
@@ -193,12 +198,6 @@ def table(found: Mapping[str, Sequence[runs.Recorded]]) -> str:
             differences = (paired(own[name], scores[base][name]) for name in SCORES)
             rows.append(["− FedAvg", *map(str, differences)])
     return markdown(["method", *SCORES], rows)
-
-
-def accuracies(run: runs.Recorded) -> np.ndarray:
-    """Returns [evaluations] test accuracies."""
-    accuracy = run.table["test_accuracy"]
-    return accuracy[~np.isnan(accuracy)]
 
 
 if __name__ == "__main__":

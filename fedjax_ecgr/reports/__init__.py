@@ -1,7 +1,7 @@
 """Tables, plots and a page of what a study recorded: values in, files out."""
 
-from fedjax_ecgr.reports.results import Results, merge, read
+from fedjax_ecgr.reports.results import Results, by_member, merge, read
 from fedjax_ecgr.reports.scores import SCORES, Score, scores
 from fedjax_ecgr.reports.study import Study, study
 
-__all__ = ["SCORES", "Results", "Score", "Study", "merge", "read", "scores", "study"]
+__all__ = ["SCORES", "Results", "Score", "Study", "by_member", "merge", "read", "scores", "study"]

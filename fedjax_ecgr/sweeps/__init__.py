@@ -4,7 +4,16 @@ from fedjax_ecgr.sweeps.conduct import Plan, Progress, compiled, conduct, plan, 
 from fedjax_ecgr.sweeps.on_ray import RayProgress, conduct_on_ray
 from fedjax_ecgr.sweeps.python import sweep
 from fedjax_ecgr.sweeps.shares import Shard
-from fedjax_ecgr.sweeps.study import MANY, Members, Study, members_of, read, study
+from fedjax_ecgr.sweeps.study import (
+    MANY,
+    Members,
+    Study,
+    identity,
+    members_of,
+    of_configs,
+    read,
+    study,
+)
 
 __all__ = [
     "MANY",
@@ -17,7 +26,9 @@ __all__ = [
     "compiled",
     "conduct",
     "conduct_on_ray",
+    "identity",
     "members_of",
+    "of_configs",
     "plan",
     "read",
     "study",

@@ -170,7 +170,11 @@ def joined(folder: Path, asked: Members, name: str) -> Iterator[Store]:
 
 
 def _asked(study: Study) -> dict[str, Any]:
-    return {"base": dict(study.base), "axes": [list(map(dict, axis)) for axis in study.axes]}
+    return {
+        "base": dict(study.base),
+        "axes": [list(map(dict, axis)) for axis in study.axes],
+        "configs": [json.loads(to_json(config)) for config in study.configs],
+    }
 
 
 def _write_json(path: Path, values: Any) -> None:

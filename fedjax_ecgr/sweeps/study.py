@@ -37,7 +37,7 @@ import itertools
 import json
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,15 +77,17 @@ class Study(NamedTuple):
     Attributes:
       base: options of all members.
       axes: each a sequence of points, which are options of the members there.
+      configs: its members, where they are given one by one and not by options and axes.
     """
 
     base: Point
     axes: tuple[tuple[Point, ...], ...] = ()
+    configs: tuple[RunConfig, ...] = ()
 
     @property
     def size(self) -> int:
         """The number of combinations; equal members are counted more than once."""
-        return math.prod(len(axis) for axis in self.axes)
+        return len(self.configs) or math.prod(len(axis) for axis in self.axes)
 
     @property
     def named(self) -> list[str]:
@@ -175,6 +177,18 @@ def read(path: Path) -> Study:
         raise InputError(f"{path}: {error}") from None
 
 
+def of_configs(configs: Iterable[RunConfig]) -> Study:
+    """Returns the study of these runs.
+
+    Raises:
+      InputError: if there is none.
+    """
+    given = tuple(configs)
+    if not given:
+        raise InputError("configs: none is not allowed, there must be one")
+    return Study({}, (), given)
+
+
 def members_of(asked: Study) -> Members:
     """Returns the members of a study, in the order of its axes, the last of which runs fastest.
 
@@ -182,6 +196,9 @@ def members_of(asked: Study) -> Members:
       InputError: for an unknown option or a value of another type, and for an option that no member
         takes.
     """
+    if asked.configs:
+        given_ones = {identity(config): config for config in asked.configs}
+        return Members(given_ones, _axes(asked, list(given_ones.values())))
     taken, complaints = set[str](), dict[str, str]()
     configs: dict[str, RunConfig] = {}
     for points in itertools.product(*asked.axes):

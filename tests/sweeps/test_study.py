@@ -12,7 +12,7 @@ import pytest
 
 from fedjax_ecgr import InputError
 from fedjax_ecgr.runs import Choice, RunConfig
-from fedjax_ecgr.sweeps import members_of, read, study
+from fedjax_ecgr.sweeps import members_of, of_configs, read, study
 from fedjax_ecgr.sweeps.study import identity
 
 
@@ -325,3 +325,15 @@ def test_members_keep_their_names_when_a_study_gains_an_axis():
     assert len(more) == 6
     assert [one.seed for one in more.values()] == [2, 1, 0] * 2
     assert all(a != b for a, b in pairwise(more))
+
+
+def test_a_study_may_be_of_configurations():
+    configs = [RunConfig(seed=seed, rounds=3) for seed in (1, 2, 1)]
+    asked = of_configs(configs)
+    found = members_of(asked)
+    assert asked.size == 3
+    assert list(found.configs.values()) == configs[:2]
+    assert list(found.configs) == [identity(config) for config in configs[:2]]
+    assert found.axes == ("seed",)
+    with pytest.raises(InputError, match="configs: none is not allowed"):
+        of_configs([])
