@@ -18,7 +18,8 @@ from benchmarks import work
 from benchmarks.programs import wire
 from fedjax_ecgr import runs
 from fedjax_ecgr.data import from_owners
-from fedjax_ecgr.engine.sweep import compile_group, grouped, outcomes_of, run_wave
+from fedjax_ecgr.engine.groups import grouped
+from fedjax_ecgr.engine.waves import compile_group, outcomes_of, run_wave
 from fedjax_ecgr.models.layers import conv, conv_pool, flatten
 from fedjax_ecgr.models.mlp import head
 

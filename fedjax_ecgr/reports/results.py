@@ -13,26 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_ecgr.check import InputError
+from fedjax_ecgr.engine.run import COLUMNS
 
 MEMBER, STATUS, DIVERGED_IN = "member", "status", "diverged_in_round"
 FINISHED, DIVERGED = "finished", "diverged"
-COLUMNS = (
-    "round",
-    "learning_rate",
-    "train_loss",
-    "drift",
-    "update_variance",
-    "bytes_up",
-    "bytes_down",
-    "seconds",
-    "test_loss",
-    "test_accuracy",
-    "client_accuracy_mean",
-    "client_accuracy_std",
-    "client_accuracy_worst",
-)
-"""Columns of a history, as in `History.table`."""
-
 _ABOUT = (MEMBER, STATUS, DIVERGED_IN)  # what no option of a configuration is called
 _SPENT = ("compile_seconds", "run_seconds")  # likewise, where a folder has it
 

@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fedjax_ecgr.engine.groups import Group, Member, grouped
 from fedjax_ecgr.engine.hosts import refuse_several
-from fedjax_ecgr.engine.sweep import (
+from fedjax_ecgr.engine.waves import (
     Compiled,
-    Group,
-    Member,
     Outcome,
     Standing,
     compile_group,
-    grouped,
     outcomes_of,
     run_wave,
     start_wave,

@@ -11,8 +11,8 @@ from fedjax_ecgr.algorithms import Algorithm
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Dataset
 from fedjax_ecgr.engine import Member, Simulation, simulation
+from fedjax_ecgr.engine.groups import check_member
 from fedjax_ecgr.engine.setting import Setting, numbers_of
-from fedjax_ecgr.engine.sweep import check_member
 from fedjax_ecgr.kinds import write
 from fedjax_ecgr.runs.config import (
     RunConfig,

@@ -8,7 +8,8 @@ import pytest
 import fedjax_ecgr as fx
 from fedjax_ecgr.data import from_owners
 from fedjax_ecgr.engine.block import compilable
-from fedjax_ecgr.engine.sweep import Member, grouped, program_of
+from fedjax_ecgr.engine.groups import Member, grouped
+from fedjax_ecgr.engine.waves import program_of
 from fedjax_ecgr.ops import convolution
 from fedjax_ecgr.ops import grouped as convolutions
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import orbax.checkpoint as ocp
 
 from fedjax_ecgr.__main__ import script
-from fedjax_ecgr.engine import sweep
+from fedjax_ecgr.engine import groups, waves
 from fedjax_ecgr.runs.checkpoints import Checkpoints
 
 conduct = import_module("fedjax_ecgr.sweeps.conduct")  # which a function of its name hides
@@ -87,8 +87,8 @@ MOMENTS = {
     "never": lambda event: None,
     "the folder is whole": lambda event: before(Path, "rename", event),
     "compiling": lambda event: before(conduct, "compile_group", event),
-    "the first block": lambda event: before(sweep, "_add", event),
-    "the third block": lambda event: before(sweep, "_add", event, number=3),
+    "the first block": lambda event: before(waves, "_add", event),
+    "the third block": lambda event: before(waves, "_add", event, number=3),
     "saving": lambda event: after(Checkpoints, "save", event),
     "writing a checkpoint": lambda event: before(ocp.StandardCheckpointer, "save", event),
     "an older checkpoint is half gone": lambda event: half_removed(event)(),
@@ -107,7 +107,7 @@ def run(folder, moment, event, arguments):
     for stream in (1, 2):
         os.dup2(os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sweep._A_DEVICE = 1
+    groups._A_DEVICE = 1
     conduct.Checkpoints = partial(Checkpoints, seconds=0.0)
     run_wave = conduct.run_wave
 

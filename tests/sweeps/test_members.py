@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fedjax_ecgr import runs
-from fedjax_ecgr.engine.sweep import grouped
+from fedjax_ecgr.engine.groups import grouped
 from fedjax_ecgr.sweeps import members_of, study
 from fedjax_ecgr.sweeps.members import build
 
