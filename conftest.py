@@ -7,6 +7,7 @@ goes into compilation. `python -m tests.reference` compiles as users do.
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 
@@ -28,6 +29,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
     os.environ["XLA_FLAGS"] = " ".join(flags)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
+# a job in the background is started with Ctrl-C ignored, which some tests send to themselves
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # traces are many small objects that stay: looking through them again and again takes a tenth of all
 gc.set_threshold(100_000, 50, 1000)
 

@@ -338,7 +338,7 @@ from fedjax_ecgr.runs import store
 from tests.runs.test_runs import SMALL
 
 signals = [getattr(signal, name) for name in sys.argv[2:]]
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started without
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is without
 write_model = store._write_model
 
 def send(number):
