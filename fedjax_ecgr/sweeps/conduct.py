@@ -302,7 +302,8 @@ def _run(
 def _name(found: Plan, group: Group, wave: tuple[int, ...]) -> str:
     """Returns what a wave's checkpoints are called: members and layout decide on the numbers."""
     names = list(found.asked.configs)
-    layout = group.layout.at_once, group.layout.in_turn, group.layout.num_devices
+    at = group.layout
+    layout = at.at_once, at.in_turn, at.num_devices, at.for_clients
     told = repr(([names[n] for n in group.members], [names[n] for n in wave], layout))
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 

@@ -30,7 +30,7 @@ from fedjax_ecgr.files import locked, remove_unfinished, whole_folder, write
 from fedjax_ecgr.kinds import write as as_text
 from fedjax_ecgr.runs.config import RunConfig, flat, from_json, from_text, to_json
 from fedjax_ecgr.runs.environment import changes, environment
-from fedjax_ecgr.sweeps.study import Members, Study
+from fedjax_ecgr.sweeps.study import Members, Study, differing
 
 STUDY, PARTS, CHECKPOINTS = "study.json", "parts", "checkpoints"
 SHARES = "shares"
@@ -105,7 +105,9 @@ class Store:
         names = list(configs)
         place = {name: i for i, name in enumerate(names)}
         table = _members_table(names, self.ended, columns)
-        table = table.replace_schema_metadata({b"axes": json.dumps(self.asked.axes)})
+        # what was recorded under another study may differ in more than this one's axes
+        axes = list(dict.fromkeys([*self.asked.axes, *differing(list(configs.values()))]))
+        table = table.replace_schema_metadata({b"axes": json.dumps(axes)})
         write(self.folder / MEMBERS, lambda file: pq.write_table(table, file))
 
         def rows(file: Any) -> None:

@@ -231,8 +231,6 @@ def _number(text: str) -> float:
 
 def _axes(asked: Study, configs: Sequence[RunConfig]) -> tuple[str, ...]:
     """Returns the full names of the options that differ, in the study's order."""
-    flats = [flat(config) for config in configs]
-    everything = dict.fromkeys(name for values in flats for name in values)
     named = asked.named
 
     def place(name: str) -> int:
@@ -240,12 +238,19 @@ def _axes(asked: Study, configs: Sequence[RunConfig]) -> tuple[str, ...]:
         known = [i for i, option in enumerate(named) if option in (dashed(name), short)]
         return known[0] if known else len(named)
 
-    differ = [
+    return tuple(sorted(differing(configs), key=place))
+
+
+def differing(configs: Sequence[RunConfig]) -> list[str]:
+    """Returns the full names of the options of which those that have them have several values."""
+    flats = [flat(config) for config in configs]
+    everything = dict.fromkeys(name for values in flats for name in values)
+    return [
         name
         for name in everything
-        if len({repr(values[name]) for values in flats if name in values}) > 1
+        if name not in (*_OF_SPEED, *_OF_REPORTS)
+        and len({repr(values[name]) for values in flats if name in values}) > 1
     ]
-    return tuple(sorted(differ, key=place))
 
 
 def _flattened(where: str, given: Any) -> dict[str, Any]:

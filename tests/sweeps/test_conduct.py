@@ -268,6 +268,18 @@ def swept_again(capsys, study_file):
     return status, output.out, output.err
 
 
+def test_what_another_study_recorded_there_is_told_apart(copied):
+    """Its members stay, and differ in what this study holds fixed."""
+    before = reports.read(copied)
+    conduct(study({**BASE, "rounds": 1}, grid={"seed": [0]}), copied)
+    after = reports.read(copied)
+    assert len(after.members["member"]) == len(before.members["member"]) + 1
+    assert set(after.axes) == {*before.axes, "rounds"}
+    labels = [setting.label for setting in reports.study(after).settings]
+    assert any("rounds=1" in label for label in labels)
+    assert any("rounds=3" in label for label in labels)
+
+
 def test_a_second_process_on_a_folder_is_one_line(copied, study_file, capsys):
     with opened(copied, STUDY, members_of(STUDY)):
         status, _, said = swept_again(capsys, study_file)
