@@ -21,7 +21,7 @@ class Reading(NamedTuple):
     Attributes:
       wall: of the clock.
       busy: that the cores this process may use were not idle, summed over them.
-      own: of them for this process and its descendants that live.
+      own: of them for this process and its descendants.
     """
 
     wall: float
@@ -58,18 +58,19 @@ def _busy() -> int:
 
 
 def _own() -> int:
-    """Returns ticks of this process and its descendants."""
+    """Returns ticks of this process and its descendants, those that ended among them."""
     ticks: dict[int, int] = {}
     children = defaultdict(list)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # behind the name, which may hold anything: state, parent, …, user and system time
+            # behind the name, which may hold anything: state, parent, …, user and system time,
+            # and those of children that ended
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it ended
         pid = int(stat.parent.name)
         children[int(fields[1])].append(pid)
-        ticks[pid] = int(fields[11]) + int(fields[12])
+        ticks[pid] = sum(map(int, fields[11:15]))
     total, waiting = 0, [os.getpid()]
     while waiting:
         pid = waiting.pop()
