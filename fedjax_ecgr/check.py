@@ -63,6 +63,12 @@ def folder(field: str, value: str | Path | None, wanted: str) -> Path:
     return path
 
 
+def reason(error: BaseException) -> str:
+    """Returns what a message says of an error: its first line, or else of what kind it is."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def shown(value: Any) -> str:
     """Returns what a message calls a thing of a wrong type."""
     if isinstance(value, str | int | float | None):

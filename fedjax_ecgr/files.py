@@ -1,10 +1,12 @@
 """Files and folders that appear as a whole or not at all, and that one process writes."""
 
 import fcntl
+import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,6 +38,35 @@ def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
         if isinstance(error, OSError):  # which names no file, or the other one
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes JSON that any reader takes: a number that is not finite becomes null.
+
+    Raises:
+      OSError: if it cannot be written; it names the file.
+    """
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    text = json.dumps(finite, indent=2, allow_nan=False, default=str) + "\n"
+    write(path, lambda file: file.write(text.encode()))
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """Returns a file's table, or some of its columns, as Arrow has it.
+
+    Raises:
+      OSError: if it cannot be read.
+      pyarrow.ArrowException: if it is damaged.
+    """
+    import pyarrow.parquet as pq  # only who reads waits for the import
+
+    with path.open("rb") as file:
+        # without Arrow's threads: a process that ends soon after sometimes aborts in them
+        wanted = None if columns is None else list(columns)
+        return pq.read_table(file, use_threads=False, columns=wanted)
 
 
 @contextmanager

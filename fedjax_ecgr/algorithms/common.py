@@ -99,7 +99,7 @@ def _check_schedule(schedule: Callable[[Array], Any]) -> None:
         shape = jax.eval_shape(factor, jnp.zeros((), jnp.int32)).shape
         wrong = f" and not an array of shape {shape}" if shape else ""
     except Exception as error:  # it is the user's code: it may raise anything
-        wrong = f": {str(error).splitlines()[0]}" if str(error) else f": {type(error).__name__}"
+        wrong = f": {check.reason(error)}"
     if wrong:
         raise check.InputError(f"learning_rate: a schedule must return one number a round{wrong}")
 

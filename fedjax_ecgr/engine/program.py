@@ -512,5 +512,5 @@ def _shape_of(complaint: str, function: Callable[..., Any], *arguments: Any) -> 
     try:
         return jax.eval_shape(function, *arguments)
     except Exception as error:  # a model is the user's code: it may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = check.reason(error)
         raise check.InputError(f"{complaint}: {reason}") from error

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine.run import COLUMNS
+from fedjax_ecgr.files import read_parquet
 
 MEMBER, STATUS, DIVERGED_IN = "member", "status", "diverged_in_round"
 FINISHED, DIVERGED = "finished", "diverged"
@@ -146,19 +148,15 @@ def _untold(results: Results) -> tuple[str, ...]:
 def _table(folder: Path, name: str, wanted: Sequence[str] | None) -> tuple[Any, dict[bytes, bytes]]:
     """Returns an Arrow table, and the metadata of its schema."""
     import pyarrow as pa  # only who reads waits for the import
-    import pyarrow.parquet as pq
 
     try:
-        with (folder / name).open("rb") as file:
-            # without Arrow's threads: a process that ends soon after sometimes aborts in them
-            columns = None if wanted is None else list(wanted)
-            table = pq.read_table(file, use_threads=False, columns=columns)
+        table = read_parquet(folder / name, wanted)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"folder: {str(folder)!r} is not allowed, it must be a recorded study: it has no {name}"
         ) from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = (str(error) or "damaged").splitlines()[0]
+        reason = check.reason(error)
         raise InputError(f"{folder}: {name}: cannot be read as Parquet: {reason}") from None
     for column in wanted or _ABOUT:
         if column not in table.column_names:

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fedjax_ecgr import check
 from fedjax_ecgr.types import PyTree
 
 SECONDS = 30.0
@@ -169,6 +170,6 @@ def _named(path: Path) -> Iterator[None]:
         full = os.strerror(errno.ENOSPC)
         if full in str(error):  # as Orbax's own errors say, which have no number
             raise OSError(errno.ENOSPC, full, str(path)) from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = check.reason(error)
         number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
         raise OSError(number, f"cannot be saved: {reason}", str(path)) from error

@@ -21,7 +21,6 @@ run's name, and nothing unfinished says that it is finished.
 """
 
 import datetime
-import json
 import math
 import shutil
 import time
@@ -34,13 +33,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation, run
 from fedjax_ecgr.engine.hosts import refuse_several
 from fedjax_ecgr.engine.placement import Placement
-from fedjax_ecgr.engine.run import Table, no_rows
+from fedjax_ecgr.engine.run import COLUMNS, Table, no_rows
 from fedjax_ecgr.engine.state import State
-from fedjax_ecgr.files import locked, whole_folder, write
+from fedjax_ecgr.files import locked, read_parquet, whole_folder, write, write_json
 from fedjax_ecgr.process import deferred, this_process, undisturbed
 from fedjax_ecgr.runs.checkpoints import Checkpoints
 from fedjax_ecgr.runs.config import RunConfig, from_json, from_text, to_json
@@ -104,6 +104,7 @@ def resume(
       InputError: if the run is at its end, or another process runs it.
       DivergedError: as in `record`, as are KeyboardInterrupt and OSError.
     """
+    refuse_several("folder")
     config, folder = recorded.config, recorded.folder
     with locked(folder):
         if recorded.status in ("finished", "diverged"):
@@ -113,10 +114,10 @@ def resume(
         after = None
         if saved is not None:
             done, (state, table, cohorts) = saved
-            table = {name: column[:done] for name, column in table.items()}
+            table = {name: table[name][:done] for name in COLUMNS}
             seconds = recorded.summary.get("run_seconds") or 0.0
             after = History(table, cohorts[:done], state, math.nan, seconds)
-        _write_json(folder / "summary.json", _running(0 if after is None else done))
+        write_json(folder / "summary.json", _running(0 if after is None else done))
         return _record(config, built, folder, after, on_progress)
 
 
@@ -253,7 +254,7 @@ class _Rows:
         self._hold(progress.round, progress.state)
         if time.monotonic() - self.saved > _SAVE_SECONDS:
             _write_history(self.folder, self.history())
-            _write_json(self.folder / "summary.json", _running(progress.round))
+            write_json(self.folder / "summary.json", _running(progress.round))
             self.saved = time.monotonic()
 
     def history(self) -> History:
@@ -284,8 +285,8 @@ def _create(folder: Path, config: RunConfig, built: Simulation) -> Path:
     refuse_existing(folder)
     with whole_folder(folder) as hidden:
         (hidden / "config.json").write_text(to_json(config), encoding="utf-8")
-        _write_json(hidden / "environment.json", environment() | _layout(built.placement))
-        _write_json(hidden / "summary.json", _running(0))
+        write_json(hidden / "environment.json", environment() | _layout(built.placement))
+        write_json(hidden / "summary.json", _running(0))
         refuse_existing(folder)
     return folder
 
@@ -327,7 +328,7 @@ def _finish(
             summary.pop("model_round", None)
             raise
         finally:
-            _write_json(folder / "summary.json", summary)
+            write_json(folder / "summary.json", summary)
         if len(history.cohorts):
             title = f"{config.method} on {config.data_name}, seed {config.seed}"
             figure = curves(history.table, title)
@@ -359,27 +360,14 @@ def _write_history(folder: Path, history: History) -> None:
 
 def _read_history(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if not path.exists():
         return {}, np.zeros((0, 0), np.int32)
     try:
-        with path.open("rb") as file:
-            # without Arrow's threads: a process that ends soon after sometimes aborts in them
-            table = pq.read_table(file, use_threads=False)
+        table = read_parquet(path)
         columns = {name: table[name].to_numpy() for name in table.column_names if name != "cohort"}
         cohorts = table["cohort"].combine_chunks()
         return columns, cohorts.flatten().to_numpy().reshape(len(cohorts), -1)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        reason = check.reason(error)
         raise InputError(f"{path}: cannot be read as a run's history: {reason}") from None
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes JSON that any reader takes: a number that is not finite becomes null."""
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
-    text = json.dumps(finite, indent=2, allow_nan=False) + "\n"
-    write(path, lambda file: file.write(text.encode()))

@@ -10,6 +10,7 @@ import jax
 
 from fedjax_ecgr.engine.groups import Group, Member, grouped
 from fedjax_ecgr.engine.hosts import refuse_several
+from fedjax_ecgr.engine.run import COLUMNS
 from fedjax_ecgr.engine.waves import (
     Compiled,
     Outcome,
@@ -319,7 +320,8 @@ def _resumed(
     if saved is None:
         return None
     stood = Standing(saved[0], *saved[1])
-    return stood._replace(table={name: stood.table[name] for name in start.table})  # in its order
+    # a pytree's dicts come back in the order of their names
+    return stood._replace(table={name: stood.table[name] for name in COLUMNS})
 
 
 def _accuracy(standing: Standing, count: int) -> float:

@@ -172,7 +172,7 @@ def _connected(address: str) -> Iterator[Any]:
         with undone():  # Ray's own handler of SIGTERM
             ray.init(address, log_to_driver=False, logging_level="error", **options)
     except Exception as error:  # of many kinds, one for each way in which it is not there
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = check.reason(error)
         raise InputError(f"ray: {address!r} cannot be reached: {reason}") from None
     try:
         yield ray
@@ -223,7 +223,7 @@ def _failure(error: Exception, where: str) -> Exception:
         return cause
     if cause is not None:
         return error  # a fault of this package: with the whole trace
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = check.reason(error)
     return OSError(errno.EIO, f"{where}: {reason}", "ray")
 
 

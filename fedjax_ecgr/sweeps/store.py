@@ -24,9 +24,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import Outcome
-from fedjax_ecgr.files import locked, remove_unfinished, whole_folder, write
+from fedjax_ecgr.files import (
+    locked,
+    read_parquet,
+    remove_unfinished,
+    whole_folder,
+    write,
+    write_json,
+)
 from fedjax_ecgr.kinds import write as as_text
 from fedjax_ecgr.runs.config import RunConfig, flat, from_json, from_text, to_json
 from fedjax_ecgr.runs.environment import changes, environment
@@ -90,6 +98,7 @@ class Store:
         path = self.folder / PARTS / f"{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
         write(path, lambda file: pq.write_table(table, file))
         self.ended |= ended
+        self._parts.add(path)
 
     def tables(self) -> None:
         """Makes the tables of all that is recorded, and of what the study still asks for.
@@ -139,14 +148,14 @@ def opened(folder: Path, study: Study, asked: Members) -> Iterator[tuple[Store, 
         with whole_folder(folder) as hidden:
             (hidden / PARTS).mkdir()
             (hidden / CHECKPOINTS).mkdir()
-            _write_json(hidden / "environment.json", environment())
-            _write_json(hidden / STUDY, _asked(study))
+            write_json(hidden / "environment.json", environment())
+            write_json(hidden / STUDY, _asked(study))
     elif not (folder / STUDY).is_file() or not (folder / PARTS).is_dir():
         raise InputError(f"out: {str(folder)!r} is no sweep's folder, it must be one or a new name")
     with locked(folder):
         remove_unfinished(folder)
         remove_unfinished(folder / PARTS)
-        _write_json(folder / STUDY, _asked(study))
+        write_json(folder / STUDY, _asked(study))
         yield Store(folder, asked), _changes(folder)
 
 
@@ -177,11 +186,6 @@ def _asked(study: Study) -> dict[str, Any]:
         "axes": [list(map(dict, axis)) for axis in study.axes],
         "configs": [json.loads(to_json(config)) for config in study.configs],
     }
-
-
-def _write_json(path: Path, values: Any) -> None:
-    text = json.dumps(values, indent=2, allow_nan=False, default=str) + "\n"
-    write(path, lambda file: file.write(text.encode()))
 
 
 def _changes(folder: Path) -> list[str]:
@@ -233,10 +237,9 @@ def _readable(part: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"out: {str(part)!r} cannot be read as a part of a sweep, without it its members are "
-            f"run again: {reason}"
+            f"run again: {check.reason(error)}"
         ) from None
 
 
@@ -260,11 +263,8 @@ def _history(outcomes: Mapping[str, Outcome]) -> Any:
 
 
 def _read(part: Path) -> Any:
-    import pyarrow.parquet as pq
-
-    with _readable(part), part.open("rb") as file:
-        # without Arrow's threads: a process that ends soon after sometimes aborts in them
-        return pq.read_table(file, use_threads=False).replace_schema_metadata(None)
+    with _readable(part):
+        return read_parquet(part).replace_schema_metadata(None)
 
 
 def _without(names: set[str], table: Any) -> Any:
