@@ -12,7 +12,18 @@ from fedjax_ecgr.check import InputError
 from fedjax_ecgr.files import whole_folder, write
 from fedjax_ecgr.kinds import Kind
 from fedjax_ecgr.options import parse
-from fedjax_ecgr.reports import Results, Score, Study, merge, plots, read, scores, study, tables
+from fedjax_ecgr.reports import (
+    Results,
+    Score,
+    Study,
+    merge,
+    plots,
+    read,
+    scores,
+    study,
+    tables,
+    tuning,
+)
 from fedjax_ecgr.reports.page import page
 from fedjax_ecgr.reports.tables import Table
 
@@ -35,6 +46,14 @@ def report(
             metavar="AXIS=VALUE",
         ),
     ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="an axis whose value each method has from the validation examples, such as "
+            "algorithm.learning_rate; may be repeated",
+            metavar="AXIS",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="a new folder for tables, plots and the page")
     ] = None,
@@ -50,14 +69,18 @@ def report(
     target = None if target_accuracy is None else parse(Kind(float), target_accuracy)
     if target is not None:
         check.number("target_accuracy", target, low=0, high=1)
-    results = _read(folders)
+    results, chosen = _read(folders), []
+    if tune:
+        tuned = tuning.tune(results, [_axis(axis) for axis in tune])
+        results, chosen = tuned.results, [tuning.of_choices(tuned)]
     measures, found = scores(target), study(results, _assigned(against))
     shown = {name: measures[name] for name in _SHOWN if name in measures}
-    _print(tables.overview(found, shown))
+    for table in (*chosen, tables.overview(found, shown)):
+        _print(table)
     if out is not None:
         title = ", ".join(folder.resolve().name for folder in folders)
         with whole_folder(out) as hidden:
-            for name, content in _files(results, found, measures, title):
+            for name, content in _files(results, found, measures, title, chosen):
                 write(hidden / name, content)
         print(f"report: {out}")
     return 0
@@ -79,7 +102,11 @@ def _assigned(against: list[str] | None) -> dict[str, str] | None:
                 "regulator=identity"
             )
     split = (one.partition("=") for one in against)
-    return {axis.removeprefix("--").replace("-", "_"): value for axis, _, value in split}
+    return {_axis(axis): value for axis, _, value in split}
+
+
+def _axis(text: str) -> str:
+    return text.removeprefix("--").replace("-", "_")
 
 
 def _print(table: Table) -> None:
@@ -94,17 +121,21 @@ def _print(table: Table) -> None:
 
 
 def _files(
-    results: Results, found: Study, measures: dict[str, Score], title: str
+    results: Results,
+    found: Study,
+    measures: dict[str, Score],
+    title: str,
+    chosen: list[Table],
 ) -> Iterator[tuple[str, Callable[[BinaryIO], Any]]]:
     """Yields the name and the content of each file."""
     made = tables.all_of(found, measures)
-    flat = [table for several in made.values() for table in several]
+    flat = [*chosen, *(table for several in made.values() for table in several)]
     texts = {
         "tables.md": "# Tables\n\n" + "\n".join(map(tables.as_markdown, flat)),
         "tables.tex": "% \\usepackage{booktabs}\n\n" + "\n".join(map(tables.as_latex, flat)),
         "scores.csv": tables.csv_of_scores(found, measures),
         "members.csv": tables.csv_of_members(results, measures),
-        "report.html": page(found, measures, title, made),
+        "report.html": page(found, measures, title, made, chosen),
     }
     for name, text in texts.items():
         yield name, _writer(text)

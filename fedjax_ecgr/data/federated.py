@@ -58,12 +58,15 @@ class Dataset(NamedTuple):
       train: the examples that a partition divides among clients.
       test: the examples that the global model is evaluated on.
       spec: what a model must know of them.
+      validation: examples that nobody trains on, to choose hyperparameters by; None unless they
+        were held out, see `fedjax_ecgr.datasets.with_validation`.
     """
 
     name: str
     train: Examples
     test: Examples
     spec: Spec
+    validation: Examples | None = None
 
 
 class FederatedDataset(NamedTuple):

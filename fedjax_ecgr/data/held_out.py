@@ -1,6 +1,10 @@
-"""A test set out of data that has none: the same one every time."""
+"""Examples held out of others, the same ones every time: for tests, or to choose numbers by."""
 
+import jax
 import numpy as np
+
+from fedjax_ecgr import check
+from fedjax_ecgr.data.federated import Dataset, Examples
 
 _SPLIT_SEED = 0
 
@@ -19,3 +23,37 @@ def held_out(labels: np.ndarray, fraction: float) -> np.ndarray:
         size = min(max(round(fraction * rows.size), 1), rows.size - 1)
         apart[rows[:size]] = True
     return apart
+
+
+def with_validation(dataset: Dataset, fraction: float = 0.1) -> Dataset:
+    """Returns a dataset with examples that nobody trains on, to choose hyperparameters by.
+
+    They are the same ones every time: a share of each class, or of each owner's where an example
+    has several labels.
+
+    Args:
+      dataset: a source's examples; the test examples stay as they are.
+      fraction: in (0, 1), of the training examples.
+
+    Raises:
+      InputError: if an argument is out of range.
+
+    Example:
+      >>> from fedjax_ecgr import datasets
+      >>> split = with_validation(datasets.digits(), 0.1)
+      >>> len(split.train.labels), len(split.validation.labels)
+      (1295, 142)
+    """
+    check.part("dataset", dataset, Dataset, "a Dataset, such as datasets.digits()")
+    check.number("fraction", fraction, low=0, high=1, low_open=True, high_open=True)
+    train = dataset.train
+    of = np.asarray(train.labels)
+    if of.ndim > 1:
+        of = np.zeros(len(of), int) if train.owners is None else np.asarray(train.owners)
+    apart = held_out(of, fraction)
+    return dataset._replace(train=_those(train, ~apart), validation=_those(train, apart))
+
+
+def _those(examples: Examples, chosen: np.ndarray) -> Examples:
+    rows = jax.tree.map(lambda x: np.asarray(x)[chosen], examples._replace(mean=(), std=()))
+    return rows._replace(mean=examples.mean, std=examples.std)

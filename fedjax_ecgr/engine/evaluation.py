@@ -60,11 +60,13 @@ class Tests(NamedTuple):
       all: the test examples.
       clients: each client's own, or None where `all` says enough of each client.
       judged: [K] int32, the clients that have test examples of their own; None beside no `clients`.
+      validation: the examples that hyperparameters are chosen by, or None.
     """
 
     all: EvaluationSet
     clients: FederatedDataset | None = None
     judged: AnyArray | None = None
+    validation: EvaluationSet | None = None
 
 
 class Evaluation(NamedTuple):
@@ -74,11 +76,13 @@ class Evaluation(NamedTuple):
       loss: mean loss of the global model over the test examples' labels.
       accuracy: share of labels at which the largest output of the global model is.
       clients: mean, standard deviation and worst 10 % of the clients' accuracies.
+      validation: the same on the validation examples; None where there are none.
     """
 
     loss: AnyArray
     accuracy: AnyArray
     clients: metrics.ClientAccuracy
+    validation: "Evaluation | None" = None
 
 
 def evaluation_set(test: Examples, data: FederatedDataset, num_classes: int) -> EvaluationSet:
@@ -114,10 +118,15 @@ def judge(
       key: the run's key.
       numbers: the hyperparameters of all parts.
     """
-    work, batch_size = setting.work, setting.eval_batch_size
-    evaluation = evaluate(
-        work.model, work.loss, batch_size, tests.all, state.params, state.batch_stats
-    )
+    work = setting.work
+
+    def on(examples: EvaluationSet) -> Evaluation:
+        model = state.params, state.batch_stats
+        return evaluate(work.model, work.loss, setting.eval_batch_size, examples, *model)
+
+    evaluation = on(tests.all)
+    if tests.validation is not None:
+        evaluation = evaluation._replace(validation=on(tests.validation))
     if tests.clients is None:
         return evaluation
     accuracies = evaluate_clients(setting, data, tests.clients, state, key, numbers)

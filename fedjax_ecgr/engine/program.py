@@ -66,9 +66,9 @@ class Simulation(NamedTuple):
         the peak, XLA's own account to within a few per cent.
       setting: the rest of what is static.
       inputs: the data, as programs take it; where the user's arrays are.
-      with_data: `(data, *, test=None, client_test=None) -> Simulation`, the same over other data of
-        the same kind: as many clients, inputs and labels of the same shape. What is compiled for
-        the one serves the other, where the largest clients are of about the same size.
+      with_data: `(data, *, test=None, client_test=None, validation=None) -> Simulation`, the same
+        over other data of the same kind: as many clients, inputs and labels of the same shape. What
+        is compiled for the one serves the other, where the largest clients are of about one size.
       check: `(key, hyperparameters) -> None`: raises `InputError` for a number out of range, or if
         nobody could ever take part.
     """
@@ -98,6 +98,14 @@ class Inputs(NamedTuple):
     tests: Tests | None
 
 
+class _Held(NamedTuple):
+    """The examples that models are judged by, as they were given."""
+
+    test: Examples | None
+    client_test: FederatedDataset | None
+    validation: Examples | None
+
+
 def simulation(
     algorithm: Algorithm,
     model: Model,
@@ -105,6 +113,7 @@ def simulation(
     *,
     test: Examples | None = None,
     client_test: FederatedDataset | None = None,
+    validation: Examples | None = None,
     sampler: Sampler | None = None,
     system: System | None = None,
     attack: Attack | None = None,
@@ -130,6 +139,7 @@ def simulation(
       test: test examples, for `evaluate`; by default all of `client_test`.
       client_test: the test examples of each client, by which personal models are judged (see
         `fedjax_ecgr.partition.hold_out`); by default the test examples with owners.
+      validation: examples to choose hyperparameters by, on which the global model is evaluated too.
       sampler: who takes part; by default clients are drawn evenly.
       system: what clients' devices manage in a round, and in what time; everything by default.
       attack: what malicious clients do; nothing by default.
@@ -152,7 +162,8 @@ def simulation(
     Raises:
       InputError: if anything is out of range or does not fit together.
     """
-    _check_types(algorithm, model, data, test, client_test, sampler, system, attack, loss)
+    held = _Held(test, client_test, validation)
+    _check_types(algorithm, model, data, held, sampler, system, attack, loss)
     check.part("shuffle", shuffle, bool, "True or False")
     if memory_budget is not None:
         check.number("memory_budget", memory_budget, low=0, low_open=True)
@@ -186,7 +197,7 @@ def simulation(
         _checked_augmentations(augmentations, data.examples),
     )
     setting = Setting(work, cohort_size, layout, sampler, system, malicious_share, eval_batch_size)
-    inputs = _inputs(setting, data, test, client_test)
+    inputs = _inputs(setting, data, held)
     sent = _sent(setting, inputs.data)
     setting = _with_messages(setting, sent)
     first = partial(_first, setting, num_clients, sent.upload.update)
@@ -212,12 +223,7 @@ def _parts(setting: Setting, first: Callable[[Array], State]) -> _Parts:
     return _Parts(setting, first, compilable(setting), jax.jit(partial(judge, setting)))
 
 
-def _inputs(
-    setting: Setting,
-    data: FederatedDataset,
-    test: Examples | None,
-    client_test: FederatedDataset | None,
-) -> Inputs:
+def _inputs(setting: Setting, data: FederatedDataset, held: _Held) -> Inputs:
     """Returns the data as programs take it, checked, with room for a round number of batches."""
     work = setting.work
     validate(data, work.num_classes)
@@ -226,7 +232,7 @@ def _inputs(
     check.count(
         "local_epochs", work.local_epochs, high=most, why="local steps are counted in int32"
     )
-    tests = _tests(work.algorithm, data, test, client_test, work.num_classes)
+    tests = _tests(work.algorithm, data, held, work.num_classes)
     if tests is not None and tests.clients is not None:
         tests = tests._replace(clients=padded(tests.clients, setting.eval_batch_size))
     return Inputs(data, tests)
@@ -269,6 +275,7 @@ def _with_data(
     *,
     test: Examples | None = None,
     client_test: FederatedDataset | None = None,
+    validation: Examples | None = None,
 ) -> Simulation:
     """Returns the simulation over other data of the same kind, see `Simulation.with_data`."""
     check_clients("data", data)
@@ -282,7 +289,8 @@ def _with_data(
             raise check.InputError(
                 f"data: {name} {one} is not allowed, the simulation was made for {other}"
             )
-    return _assembled(parts, _inputs(parts.setting, data, test, client_test))
+    held = _Held(test, client_test, validation)
+    return _assembled(parts, _inputs(parts.setting, data, held))
 
 
 def _predicting(parts: _Parts, inputs: Inputs) -> Callable[[bool], Memory]:
@@ -296,8 +304,7 @@ def _check_types(
     algorithm: Algorithm,
     model: Model,
     data: FederatedDataset,
-    test: Examples | None,
-    client_test: FederatedDataset | None,
+    held: _Held,
     sampler: Sampler | None,
     system: System | None,
     attack: Attack | None,
@@ -307,10 +314,11 @@ def _check_types(
     check.part("algorithm", algorithm, Algorithm, "an Algorithm, such as fedavg()")
     check.part("model", model, Model, "a Model, such as models.mlp(dataset.spec)")
     check_clients("data", data)
-    if client_test is not None:
-        check_clients("client_test", client_test)
+    if held.client_test is not None:
+        check_clients("client_test", held.client_test)
     for name, given, contract, such_as in (
-        ("test", test, Examples, "Examples, such as those of a dataset, dataset.test"),
+        ("test", held.test, Examples, "Examples, such as those of a dataset, dataset.test"),
+        ("validation", held.validation, Examples, "Examples, such as dataset.validation"),
         ("sampler", sampler, Sampler, "a Sampler, such as samplers.uniform()"),
         ("system", system, System, "a System, such as systems.heterogeneous()"),
         ("attack", attack, Attack, "an Attack, such as attacks.sign_flip()"),
@@ -352,13 +360,10 @@ def _check_numbers(
 
 
 def _tests(
-    algorithm: Algorithm,
-    data: FederatedDataset,
-    test: Examples | None,
-    client_test: FederatedDataset | None,
-    num_classes: int,
+    algorithm: Algorithm, data: FederatedDataset, held: _Held, num_classes: int
 ) -> Tests | None:
     """Returns all that evaluations take, checked; None where nothing is to be evaluated."""
+    test, client_test, validation = held
     if client_test is not None:
         validate(client_test, num_classes)
         if client_test.num_clients != data.num_clients:
@@ -368,8 +373,15 @@ def _tests(
             )
         test = held_examples(client_test) if test is None else test
     if test is None:
+        if validation is not None:
+            raise check.InputError(
+                "validation: not allowed without test examples, which are what is reported"
+            )
         return None
     check_examples(test, num_classes, prefix="test_")
+    if validation is not None:
+        check_examples(validation, num_classes, prefix="validation_")
+        validation = evaluation_set(validation, data, num_classes)
     if client_test is None and algorithm.personal is not None:
         if test.owners is None:
             raise check.InputError(
@@ -383,8 +395,9 @@ def _tests(
         client_test = from_owners(known, known.owners, data.num_clients)
     whole = evaluation_set(test, data, num_classes)
     if client_test is None:
-        return Tests(whole)
-    return Tests(whole, client_test, np.flatnonzero(np.asarray(client_test.sizes)))
+        return Tests(whole, validation=validation)
+    judged = np.flatnonzero(np.asarray(client_test.sizes))
+    return Tests(whole, client_test, judged, validation)
 
 
 def _sent(setting: Setting, data: FederatedDataset) -> Outcome:

@@ -38,6 +38,8 @@ COLUMNS = (
     "client_accuracy_mean",
     "client_accuracy_std",
     "client_accuracy_worst",
+    "validation_loss",
+    "validation_accuracy",
 )
 """The columns of `History.table`, in their order."""
 
@@ -53,6 +55,7 @@ class History(NamedTuple):
         seconds: how long the round took by the system's virtual clock; 0 without one.
         test_loss, test_accuracy, client_accuracy_mean, client_accuracy_std,
         client_accuracy_worst: see `Evaluation`.
+        validation_loss, validation_accuracy: likewise; NaN without validation examples.
       cohorts: [rounds, cohort] int32, who took part.
       state: the state after the last round.
       compile_seconds: what compilation took.
@@ -319,10 +322,12 @@ def rows_of(
     shape, cohort_size = infos.cohort.shape[:-1], infos.cohort.shape[-1]
     uploads = (infos.clients.num_steps > 0).sum(axis=-1)
 
-    def last(value: Any) -> np.ndarray:
+    held = None if evaluation is None else evaluation.validation
+
+    def last(value: Any, of: Evaluation | None = evaluation) -> np.ndarray:
         column = np.full(shape, np.nan)
-        if evaluation is not None:
-            column[..., -1] = value(evaluation)
+        if of is not None:
+            column[..., -1] = value(of)
         return column
 
     return {
@@ -339,4 +344,6 @@ def rows_of(
         "client_accuracy_mean": last(lambda e: e.clients.mean),
         "client_accuracy_std": last(lambda e: e.clients.std),
         "client_accuracy_worst": last(lambda e: e.clients.worst),
+        "validation_loss": last(lambda e: e.loss, held),
+        "validation_accuracy": last(lambda e: e.accuracy, held),
     }

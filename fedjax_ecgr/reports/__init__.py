@@ -3,5 +3,18 @@
 from fedjax_ecgr.reports.results import Results, by_member, merge, read
 from fedjax_ecgr.reports.scores import SCORES, Score, scores
 from fedjax_ecgr.reports.study import Study, study
+from fedjax_ecgr.reports.tuning import Tuned, tune
 
-__all__ = ["SCORES", "Results", "Score", "Study", "by_member", "merge", "read", "scores", "study"]
+__all__ = [
+    "SCORES",
+    "Results",
+    "Score",
+    "Study",
+    "Tuned",
+    "by_member",
+    "merge",
+    "read",
+    "scores",
+    "study",
+    "tune",
+]

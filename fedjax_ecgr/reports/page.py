@@ -45,6 +45,7 @@ def page(
     scores: Mapping[str, Score],
     title: str,
     made: Mapping[str, Sequence[Table]] | None = None,
+    chosen: Sequence[Table] = (),
 ) -> str:
     """Returns the page.
 
@@ -53,6 +54,7 @@ def page(
       scores: the measures it shows; the paired differences beside all of them are of the first.
       title: of the page.
       made: `tables.all_of` of these, if they are made already.
+      chosen: tables of the numbers that were chosen before, see `fedjax_ecgr.reports.tune`.
     """
     made = tables.all_of(study, scores) if made is None else made
     room = files("fedjax_ecgr.reports")
@@ -81,6 +83,7 @@ def page(
 <h1>{escape(title)}</h1>
 <p>{len(study.methods)} methods in {len(study.settings)} settings; runs: {total.told}.
 What varies besides seeds: {escape(axes)}.</p>
+{"".join(f"<h2>{escape(table.title)}</h2>{_table(table)}" for table in chosen)}
 <h2>All measures</h2>
 {overview}
 <h2>Test accuracy (%) over the rounds</h2>

@@ -20,6 +20,7 @@ from fedjax_ecgr.files import read_parquet
 MEMBER, STATUS, DIVERGED_IN = "member", "status", "diverged_in_round"
 FINISHED, DIVERGED = "finished", "diverged"
 _ABOUT = (MEMBER, STATUS, DIVERGED_IN)  # what no option of a configuration is called
+_LATER = ("validation_loss", "validation_accuracy")  # columns that older records lack
 _SPENT = ("compile_seconds", "run_seconds")  # likewise, where a folder has it
 
 Rows = dict[str, np.ndarray]
@@ -60,7 +61,11 @@ def read(folder: str | Path) -> Results:
     history, _ = _table(folder, "history.parquet", (MEMBER, *COLUMNS))
     columns = {name: _values(members[name]) for name in members.column_names}
     columns[DIVERGED_IN] = _numbers(folder, members, DIVERGED_IN)
-    rows = {name: _numbers(folder, history, name) for name in COLUMNS}
+    absent = np.full(history.num_rows, np.nan)
+    rows = {
+        name: _numbers(folder, history, name) if name in history.column_names else absent
+        for name in COLUMNS
+    }
     rows = {MEMBER: _values(history[MEMBER]), **rows}
     known = set(columns[MEMBER])
     if len(known) < len(columns[MEMBER]):
@@ -158,7 +163,7 @@ def _table(folder: Path, name: str, wanted: Sequence[str] | None) -> tuple[Any, 
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = check.reason(error)
         raise InputError(f"{folder}: {name}: cannot be read as Parquet: {reason}") from None
-    for column in wanted or _ABOUT:
+    for column in set(wanted or _ABOUT).difference(_LATER):
         if column not in table.column_names:
             raise InputError(f"{folder}: {name}: the column {column!r} is missing")
     return table, table.schema.metadata or {}

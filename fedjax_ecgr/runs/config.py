@@ -15,6 +15,7 @@ from fedjax_ecgr.augmentations import AUGMENTATIONS
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import DATASETS
 from fedjax_ecgr.data.federated import Dataset, Examples, FederatedDataset
+from fedjax_ecgr.data.held_out import with_validation
 from fedjax_ecgr.data.partition import PARTITIONS, hold_out
 from fedjax_ecgr.engine import Simulation, simulation
 from fedjax_ecgr.engine.run import MAX_SEED
@@ -106,6 +107,8 @@ class RunConfig:
       client_test_fraction: share of each client's examples held out for its own test, in (0, 1), by
         which every client is judged; by default none. Personal models need it, and so do partitions
         that shift inputs: there, these are all the test examples.
+      validation_fraction: share of the training examples, in (0, 1), that nobody trains on and the
+        global model is judged by besides, to choose hyperparameters; by default none.
       num_clients: number of clients.
       cohort_size: clients a round, sampled without replacement; all by default.
       rounds: how many rounds.
@@ -143,6 +146,7 @@ class RunConfig:
     augmentations: tuple[Choice, ...] = ()
     malicious_share: float = 0.0
     client_test_fraction: float | None = None
+    validation_fraction: float | None = None
     num_clients: int = 10
     cohort_size: int | None = None
     rounds: int = 50
@@ -183,11 +187,10 @@ class RunConfig:
         check.number("malicious_share", self.malicious_share, low=0, high=1, high_open=True)
         if self.malicious_share and self.attack.name == "none":
             raise InputError("malicious_share: nobody attacks, choose an attack")
-        if self.client_test_fraction is not None:
-            check.number(
-                "client_test_fraction", self.client_test_fraction,
-                low=0, high=1, low_open=True, high_open=True,
-            )  # fmt: skip
+        for name in ("client_test_fraction", "validation_fraction"):
+            if getattr(self, name) is not None:
+                share = getattr(self, name)
+                check.number(name, share, low=0, high=1, low_open=True, high_open=True)
 
     @property
     def data_name(self) -> str:
@@ -349,7 +352,7 @@ def surroundings_of(config: RunConfig) -> dict[str, Any]:
 def federation_of(
     config: RunConfig, dataset: Dataset, *, personal: bool
 ) -> tuple[FederatedDataset, dict[str, Any]]:
-    """Returns the clients' data, and the `test` and `client_test` that go with it.
+    """Returns the clients' data, and the examples to judge models by that go with it.
 
     Args:
       config: what to run.
@@ -378,7 +381,16 @@ def federation_of(
             f"client_test_fraction: None is not allowed with {config.algorithm.name}, whose "
             "clients are judged by models of their own: each needs test examples, such as 0.25"
         )
-    return clients, {"test": test, "client_test": client_test}
+    validation = dataset.validation
+    if validation is not None and (shifted or personal):
+        reason = f"{config.partition.name}, which shifts each client's inputs in a way of its own"
+        if personal:
+            reason = f"{config.algorithm.name}, whose clients are judged by models of their own"
+        raise InputError(
+            f"validation_fraction: {config.validation_fraction} is not allowed with {reason}; the "
+            "global model is what validation examples judge"
+        )
+    return clients, {"test": test, "client_test": client_test, "validation": validation}
 
 
 def data_of(config: RunConfig) -> Dataset:
@@ -387,7 +399,9 @@ def data_of(config: RunConfig) -> Dataset:
     Raises:
       InputError: if it cannot be had.
     """
-    return _make("dataset", config.dataset, **from_run(config))
+    dataset = _make("dataset", config.dataset, **from_run(config))
+    share = config.validation_fraction
+    return dataset if share is None else with_validation(dataset, share)
 
 
 def from_run(config: RunConfig) -> dict[str, int]:

@@ -74,7 +74,7 @@ class _Making:
 
     def member(self, config: RunConfig) -> Member:
         algorithm, options = method_of(config), surroundings_of(config)
-        loaded = repr((config.dataset, from_run(config)))
+        loaded = repr((config.dataset, from_run(config), config.validation_fraction))
         if loaded not in self._datasets:
             self._datasets[loaded] = data_of(config)
         dataset = self._datasets[loaded]

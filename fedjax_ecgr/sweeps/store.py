@@ -27,6 +27,7 @@ import numpy as np
 from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine import Outcome
+from fedjax_ecgr.engine.run import COLUMNS
 from fedjax_ecgr.files import (
     locked,
     read_parquet,
@@ -263,8 +264,14 @@ def _history(outcomes: Mapping[str, Outcome]) -> Any:
 
 
 def _read(part: Path) -> Any:
+    import pyarrow as pa
+
     with _readable(part):
-        return read_parquet(part).replace_schema_metadata(None)
+        table = read_parquet(part).replace_schema_metadata(None)
+        for name in COLUMNS:  # an older version may have had fewer
+            if name not in table.column_names:
+                table = table.append_column(name, pa.array(np.full(len(table), np.nan)))
+        return table.select(["member", *COLUMNS, "cohort"])
 
 
 def _without(names: set[str], table: Any) -> Any:

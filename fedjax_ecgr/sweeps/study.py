@@ -216,10 +216,12 @@ def members_of(asked: Study) -> Members:
 def identity(config: RunConfig) -> str:
     """Returns a hash of all that decides what a member computes, whatever it runs on.
 
-    How clients are laid out is left out, and what is only told at the end. A number is the same
+    How clients are laid out is left out, what is only told at the end, and what has no value, so
+    that a later version's option may join without another name for all. A number is the same
     however it is written, 1 and 1.0.
     """
-    decisive = {n: v for n, v in flat(config).items() if n not in (*_OF_SPEED, *_OF_REPORTS)}
+    apart = (*_OF_SPEED, *_OF_REPORTS)
+    decisive = {n: v for n, v in flat(config).items() if n not in apart and v is not None}
     values = json.loads(json.dumps(decisive), parse_float=_number)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -250,6 +250,16 @@ def test_a_study_that_gains_an_axis_runs_what_is_new(copied, alone):
     assert_same(copied / "history.parquet", after)
 
 
+def test_parts_of_a_version_with_fewer_columns_are_read(copied):
+    before = pq.read_table(copied / "history.parquet")
+    part = min((copied / "parts").iterdir())
+    table = pq.read_table(part)
+    pq.write_table(table.drop_columns(["validation_loss", "validation_accuracy"]), part)
+    with opened(copied, STUDY, members_of(STUDY)) as (store, _):
+        store.tables()
+    assert_same(copied / "history.parquet", before)
+
+
 @pytest.fixture
 def study_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -294,6 +294,7 @@ def test_a_member_is_the_same_wherever_it_runs_and_another_for_anything_else():
         replace(ONE, shuffle=False),
         replace(ONE, precision="high"),
         replace(ONE, client_test_fraction=0.2),
+        replace(ONE, validation_fraction=0.2),
         replace(ONE, algorithm=Choice("fedavg", {"learning_rate": math.nextafter(1.0, 2.0)})),
         replace(ONE, algorithm=Choice("fedprox", {"learning_rate": 1.0})),
         replace(ONE, model=Choice("mlp", {"hidden": (8, 4)})),
@@ -302,6 +303,11 @@ def test_a_member_is_the_same_wherever_it_runs_and_another_for_anything_else():
         replace(ONE, transforms=(Choice("top_k"), Choice("clip"))),
     ]
     assert len({identity(one) for one in [ONE, *others]}) == 1 + len(others)
+
+
+def test_a_member_is_called_what_it_was_when_it_was_recorded():
+    # what this version records under it, later ones must find: options that join later are None
+    assert identity(ONE) == "5616a8a349808669"
 
 
 def test_another_process_calls_a_member_the_same():

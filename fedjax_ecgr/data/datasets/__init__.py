@@ -13,6 +13,7 @@ from fedjax_ecgr.data.datasets.shakespeare import shakespeare as shakespeare
 from fedjax_ecgr.data.datasets.synthetic import synthetic as synthetic
 from fedjax_ecgr.data.datasets.tfds import tfds as tfds
 from fedjax_ecgr.data.federated import Dataset
+from fedjax_ecgr.data.held_out import with_validation as with_validation
 from fedjax_ecgr.listing import listing
 
-DATASETS = listing(globals(), Dataset, apart=["arrays"])
+DATASETS = listing(globals(), Dataset, apart=["arrays", "with_validation"])

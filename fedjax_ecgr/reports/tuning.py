@@ -1,0 +1,142 @@
+"""The same tuning for every method: its numbers are those that validation examples choose.
+
+Of the members that differ in the tuned axes and in seeds alone, those of one choice of numbers stay
+for all seeds: that whose runs have the best mean accuracy on the validation examples. Test examples
+have no part in it.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedjax_ecgr import check
+from fedjax_ecgr.check import InputError
+from fedjax_ecgr.kinds import write
+from fedjax_ecgr.reports.results import FINISHED, STATUS, Results, Rows, by_member
+from fedjax_ecgr.reports.study import SEEDS, Values, described
+from fedjax_ecgr.reports.tables import Entry, Table
+
+
+class Choice(NamedTuple):
+    """What was chosen for one method in one setting.
+
+    Attributes:
+      where: its values on the axes that are neither tuned nor seeds.
+      values: the chosen ones, on the tuned axes.
+      scores: of every choice there was, by its values: the mean over runs of the validation
+        accuracy; NaN where no run finished.
+    """
+
+    where: Values
+    values: Values
+    scores: Mapping[Values, float]
+
+
+class Tuned(NamedTuple):
+    """A study in which numbers were chosen.
+
+    Attributes:
+      results: of the members that stay; the tuned axes are none of its own.
+      axes: those that are neither tuned nor seeds.
+      tuned: the tuned axes.
+      choices: one for each method in each setting.
+    """
+
+    results: Results
+    axes: tuple[str, ...]
+    tuned: tuple[str, ...]
+    choices: tuple[Choice, ...]
+
+
+def validation_accuracy(rows: Rows) -> float:
+    """Returns the mean validation accuracy of the last ten evaluations, or of all if fewer."""
+    accuracy = rows["validation_accuracy"]
+    accuracy = accuracy[~np.isnan(accuracy)][-10:]
+    return float(accuracy.mean()) if accuracy.size else math.nan
+
+
+def tune(results: Results, axes: Sequence[str]) -> Tuned:
+    """Returns the study with the numbers that are best on the validation examples.
+
+    Of choices of which not as many runs finished, those that most finished come first; of equal
+    ones, the first that the study has.
+
+    Args:
+      results: what was recorded.
+      axes: axes of the study, no seeds: what is chosen for each method in each setting.
+
+    Raises:
+      InputError: if one is no such axis, or a finished run has no validation accuracy.
+    """
+    allowed = [axis for axis in results.axes if axis not in SEEDS]
+    for axis in axes:
+        if axis not in allowed:
+            near = check.nearest(axis, allowed)
+            listed = ", ".join(allowed) or "none"
+            raise InputError(f"tune: {axis!r} is no axis of the study{near} (axes: {listed})")
+    tuned = tuple(axis for axis in allowed if axis in axes)
+    others = tuple(axis for axis in allowed if axis not in axes)
+    histories = by_member(results)
+    found: defaultdict[Values, defaultdict[Values, list[int]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    scores: dict[int, float] = {}
+    for row, name in enumerate(results.members["member"]):
+        where, values = (
+            tuple(results.members[axis][row] for axis in some) for some in (others, tuned)
+        )
+        found[where][values].append(row)
+        if results.members[STATUS][row] == FINISHED:
+            scores[row] = validation_accuracy(histories[name])
+            if math.isnan(scores[row]):
+                raise InputError(
+                    f"tune: run {name} has no validation accuracy; --validation-fraction holds out "
+                    "examples to choose by"
+                )
+    chosen = tuple(_choice(where, by_values, scores) for where, by_values in found.items())
+    rows = np.sort([row for one in chosen for row in found[one.where][one.values]])
+    return Tuned(_only(results, rows, others), others, tuned, chosen)
+
+
+def _choice(
+    where: Values, rows: Mapping[Values, Sequence[int]], scores: Mapping[int, float]
+) -> Choice:
+    there = {values: [scores[row] for row in of if row in scores] for values, of in rows.items()}
+    means = {values: float(np.mean(s)) if s else math.nan for values, s in there.items()}
+
+    def rank(values: Values) -> tuple[float, float]:
+        return len(there[values]) / len(rows[values]), np.nan_to_num(means[values], nan=-1.0)
+
+    return Choice(where, max(rows, key=rank), means)
+
+
+def _only(results: Results, rows: np.ndarray, others: Sequence[str]) -> Results:
+    members = {name: column[rows] for name, column in results.members.items()}
+    there = np.isin(results.history["member"].astype(str), members["member"].astype(str))
+    history = {name: column[there] for name, column in results.history.items()}
+    axes = tuple(axis for axis in results.axes if axis in others or axis in SEEDS)
+    return Results(axes, members, history)
+
+
+def of_choices(tuned: Tuned) -> Table:
+    """Returns a table of what was chosen, and of how near the next best choice was."""
+    rows: list[tuple[Entry, ...]] = []
+    for one in tuned.choices:
+        scores = {v: s for v, s in one.scores.items() if v != one.values and not math.isnan(s)}
+        best, nearest = one.scores[one.values], max(scores, key=lambda v: scores[v], default=None)
+        beside = Entry("–") if nearest is None else Entry(f"{100 * scores[nearest]:.2f}")
+        values = [Entry(write(value), _number(value)) for value in one.values]
+        called = Entry(described(tuned.axes, one.where) or "all")
+        rows.append((called, *values, Entry(f"{100 * best:.2f}", best), beside))
+    headings = ("of", *tuned.tuned, "validation accuracy (%)", "next best (%)")
+    note = (
+        "Chosen by the mean over runs of the validation accuracy, mean of the last ten evaluations."
+    )
+    return Table(f"Chosen: {', '.join(tuned.tuned)}", headings, tuple(rows), 1, (note,))
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
