@@ -1,6 +1,5 @@
 """Examples held out of others, the same ones every time: for tests, or to choose numbers by."""
 
-import jax
 import numpy as np
 
 from fedjax_ecgr import check
@@ -55,5 +54,6 @@ def with_validation(dataset: Dataset, fraction: float = 0.1) -> Dataset:
 
 
 def _those(examples: Examples, chosen: np.ndarray) -> Examples:
-    rows = jax.tree.map(lambda x: np.asarray(x)[chosen], examples._replace(mean=(), std=()))
-    return rows._replace(mean=examples.mean, std=examples.std)
+    owners = None if examples.owners is None else np.asarray(examples.owners)[chosen]
+    inputs, labels = (np.asarray(x)[chosen] for x in (examples.inputs, examples.labels))
+    return examples._replace(inputs=inputs, labels=labels, owners=owners)

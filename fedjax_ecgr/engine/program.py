@@ -363,7 +363,7 @@ def _tests(
     algorithm: Algorithm, data: FederatedDataset, held: _Held, num_classes: int
 ) -> Tests | None:
     """Returns all that evaluations take, checked; None where nothing is to be evaluated."""
-    test, client_test, validation = held
+    test, client_test, _ = held
     if client_test is not None:
         validate(client_test, num_classes)
         if client_test.num_clients != data.num_clients:
@@ -373,15 +373,16 @@ def _tests(
             )
         test = held_examples(client_test) if test is None else test
     if test is None:
-        if validation is not None:
+        if held.validation is not None:
             raise check.InputError(
                 "validation: not allowed without test examples, which are what is reported"
             )
         return None
     check_examples(test, num_classes, prefix="test_")
-    if validation is not None:
-        check_examples(validation, num_classes, prefix="validation_")
-        validation = evaluation_set(validation, data, num_classes)
+    validation = None
+    if held.validation is not None:
+        check_examples(held.validation, num_classes, prefix="validation_")
+        validation = evaluation_set(held.validation, data, num_classes)
     if client_test is None and algorithm.personal is not None:
         if test.owners is None:
             raise check.InputError(
