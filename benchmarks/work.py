@@ -40,6 +40,7 @@ ARCHITECTURES: dict[str, tuple[Layer, ...]] = {
     "logistic": (Layer("fc1", (60, 10)),),
     "mlp": (Layer("fc1", (784, 200)), Layer("fc2", (200, 10))),
     "mlp64": (Layer("fc1", (64, 200)), Layer("fc2", (200, 10))),
+    "digits": (Layer("fc1", (64, 64)), Layer("fc2", (64, 10))),
     "lenet": (
         Layer("conv1", (5, 5, 1, 6), 28**2),
         Layer("conv2", (5, 5, 6, 16), 10**2),
@@ -75,7 +76,7 @@ class Work(NamedTuple):
       eval_every: rounds from one evaluation on the test examples to the next, or None for none.
       placement: how this project lays clients out; nobody else reads it.
       chunk_size: how many at once, likewise.
-      members: simulations of a sweep, seeds by β, run together; nobody else reads it.
+      members: simulations of a sweep, seeds by β by step sizes, run together; nobody else reads it.
       channels_last: whether PyTorch keeps images' channels together, which it does not by itself;
         nobody else reads it.
     """

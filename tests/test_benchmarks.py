@@ -220,9 +220,13 @@ def test_rows_are_whole(name, kind, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(work.ARCHITECTURES))
 def test_layers_are_those_of_the_models(name):
-    shape = {"logistic": (60,), "mlp": (784,), "mlp64": (64,), "lenet": (28, 28, 1)}.get(
-        name, (32, 32, 3)
-    )
+    shape = {
+        "logistic": (60,),
+        "mlp": (784,),
+        "mlp64": (64,),
+        "digits": (64,),
+        "lenet": (28, 28, 1),
+    }.get(name, (32, 32, 3))
     model = ours.MODELS[name](ours.fx.Spec(shape, 10))
     parameters = work.first_parameters(name)
     params, stats = ours._first(Task(TASK._replace(model=name), federation(), parameters))

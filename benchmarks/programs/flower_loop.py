@@ -55,7 +55,8 @@ def main(path: str) -> None:
         client_app,
         num_supernodes=len(work.read(Path(path)).federation.sizes),
         backend_config={
-            "init_args": {"num_cpus": actors, "include_dashboard": False},
+            # a cluster of its own, whatever else runs here
+            "init_args": {"address": "local", "num_cpus": actors, "include_dashboard": False},
             "client_resources": {"num_cpus": 1, "num_gpus": 1 / actors if accelerated else 0.0},
         },
     )

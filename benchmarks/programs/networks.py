@@ -56,9 +56,15 @@ def bncnn() -> list[nn.Module]:
     return [*parts, nn.Flatten(), nn.Linear(4 * 4 * 256, 10)]
 
 
+def mlp(inputs: int, hidden: int = 200) -> list[nn.Module]:
+    return [nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 10)]
+
+
 LAYERS = {
     "logistic": lambda: [nn.Flatten(), nn.Linear(60, 10)],
-    "mlp": lambda: [nn.Flatten(), nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 10)],
+    "mlp": lambda: mlp(784),
+    "mlp64": lambda: mlp(64),
+    "digits": lambda: mlp(64, 64),
     "lenet": lenet,
     "cnn": cnn,
     "bncnn": bncnn,

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ MODELS: dict[str, Callable[[fx.Spec], fx.Model]] = {
     "logistic": fx.models.logistic_regression,
     "mlp": fx.models.mlp,
     "mlp64": fx.models.mlp,
+    "digits": partial(fx.models.mlp, hidden=(64,)),
     "lenet": fx.models.lenet,
     "cnn": cnn,
     "bncnn": fx.models.bncnn,
@@ -132,11 +133,18 @@ def _answer(
 
 
 def _members(simulation: fx.Simulation, count: int) -> list[fx.Member]:
-    """Returns members of eight seeds each; the first is the simulation as it is."""
+    """Returns members of eight seeds by ten β by step sizes; the first is as the simulation is."""
     numbers = simulation.hyperparameters
-    regulator = numbers["regulator"]
-    shares = np.linspace(regulator["beta"], 1, -(-count // 8))
-    own = [{**numbers, "regulator": {**regulator, "beta": beta}} for beta in shares]
+    regulator, algorithm = numbers["regulator"], numbers["algorithm"]
+    own = [
+        {
+            **numbers,
+            "regulator": {**regulator, "beta": beta},
+            "algorithm": {**algorithm, "learning_rate": rate},
+        }
+        for rate in algorithm["learning_rate"] * np.linspace(1, 2, -(-count // 80))
+        for beta in np.linspace(regulator["beta"], 1, 10)
+    ]
     return [fx.Member(simulation, number % 8, own[number // 8]) for number in range(count)]
 
 

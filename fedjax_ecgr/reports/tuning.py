@@ -58,7 +58,7 @@ def validation_accuracy(rows: Rows) -> float:
     return float(accuracy.mean()) if accuracy.size else math.nan
 
 
-def tune(results: Results, axes: Sequence[str]) -> Tuned:
+def tune(results: Results, axes: Sequence[str], by: Mapping[str, str] | None = None) -> Tuned:
     """Returns the study with the numbers that are best on the validation examples.
 
     Of choices of which not as many runs finished, those that most finished come first; of equal
@@ -67,9 +67,13 @@ def tune(results: Results, axes: Sequence[str]) -> Tuned:
     Args:
       results: what was recorded.
       axes: axes of the study, no seeds: what is chosen for each method in each setting.
+      by: gives every method what is chosen for the one that equals it but for these values and the
+        options that go with them, {"regulator": "identity"}, as text: for what compares only at the
+        same numbers. By default each has its own.
 
     Raises:
-      InputError: if one is no such axis, or a finished run has no validation accuracy.
+      InputError: if one is no such axis, `by` is nothing that a run has, or a finished run has no
+        validation accuracy.
     """
     allowed = [axis for axis in results.axes if axis not in SEEDS]
     for axis in axes:
@@ -96,9 +100,31 @@ def tune(results: Results, axes: Sequence[str]) -> Tuned:
                     f"tune: run {name} has no validation accuracy; --validation-fraction holds out "
                     "examples to choose by"
                 )
-    chosen = tuple(_choice(where, by_values, scores) for where, by_values in found.items())
-    rows = np.sort([row for one in chosen for row in found[one.where][one.values]])
-    return Tuned(_only(results, rows, others), others, tuned, chosen)
+    chosen = [_choice(where, by_values, scores) for where, by_values in found.items()]
+    if by:
+        chosen = _alike(chosen, others, by)
+    rows = np.sort([row for one in chosen for row in found[one.where].get(one.values, ())])
+    return Tuned(_only(results, rows.astype(int), others), others, tuned, tuple(chosen))
+
+
+def _alike(chosen: Sequence[Choice], axes: tuple[str, ...], by: Mapping[str, str]) -> list[Choice]:
+    """Returns for each what was chosen for that which equals it but for the values of `by`."""
+    for axis, text in by.items():
+        if axis not in axes or not any(
+            write(one.where[axes.index(axis)]) == text for one in chosen
+        ):
+            raise InputError(f"by: {axis}={text} is not allowed, no run of the study has it")
+    places = [i for i, axis in enumerate(axes) if axis.partition(".")[0] not in by]
+
+    def rest(one: Choice) -> Values:
+        return tuple(one.where[i] for i in places)
+
+    first = {
+        rest(one): one.values
+        for one in chosen
+        if all(write(one.where[axes.index(axis)]) == text for axis, text in by.items())
+    }
+    return [one._replace(values=first.get(rest(one), one.values)) for one in chosen]
 
 
 def _choice(

@@ -104,6 +104,19 @@ def test_a_choice_of_which_a_run_diverged_comes_behind_the_others():
     assert math.isnan(one.scores[one.values])
 
 
+def test_all_may_have_what_was_chosen_for_one(study):
+    own = reports.tune(study, ["algorithm.learning_rate"])
+    found = reports.tune(study, ["algorithm.learning_rate"], by={"regulator": "identity"})
+    plain = {one.where[2]: one.values for one in own.choices if one.where[0] == "identity"}
+    assert any(one.values != plain[one.where[2]] for one in own.choices)
+    assert all(one.values == plain[one.where[2]] for one in found.choices)
+    rates = found.results.members["algorithm.learning_rate"]
+    alphas = found.results.members["partition.alpha"]
+    assert all((rate,) == plain[alpha] for rate, alpha in zip(rates, alphas, strict=True))
+    with pytest.raises(InputError, match="by: regulator=none is not allowed"):
+        reports.tune(study, ["algorithm.learning_rate"], by={"regulator": "none"})
+
+
 def test_equal_choices_the_first_one_has():
     made = validated(grid(rates=RATES))
     made.history["validation_accuracy"][:] = 0.5

@@ -24,12 +24,15 @@ seed = { first = 0, last = 3 }
 BLOCKS = 4  # of a wave; there are four waves of two members
 UNSAVED = 6  # rounds that a kill may undo: the last block, and one that was being saved
 
+# Saving goes on beside the blocks, so a kill may undo two, one, or none: where it undoes none, the
+# last wave ends as the last part appears, and no earlier.
 STEPS = [
     ("the folder is whole", "kill", -9),
     ("compiling", "kill", -9),
     ("the third block", "kill", -9),
     ("saving", "kill", -9),
     ("the first block", "term", 143),
+    ("the first block", "interrupt", 130),
     ("an older checkpoint is half gone", "kill", -9),
     ("writing a checkpoint", "full", 1),
     ("a part appears", "kill", -9),
@@ -39,7 +42,6 @@ STEPS = [
     ("checkpoints of a part are half gone", "kill", -9),
     ("the third block", "kill", -9),
     ("a part appears", "term", 143),
-    ("the first block", "interrupt", 130),
     ("members.parquet", "kill", -9),
     ("history.parquet", "kill", -9),
     ("never", None, 0),

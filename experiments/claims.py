@@ -1,0 +1,298 @@
+"""What is claimed of ECGR, each where it could fail: methods tuned alike, compared seed by seed.
+
+Command:   python -m experiments.claims [STUDY …] [--write]
+Set-ups:   the functions of `STUDIES`. Every method's step size is that which examples choose that
+           nobody trains on; what compares only at one step size (divergence, variance, oscillation)
+           is compared at the one chosen for the method without ECGR. Ten seeds, each with a
+           partition of its own (on synthetic data: a draw of the data) that all methods meet.
+Hardware:  2 CPU cores; how long each study took stands in docs/evidence.md.
+Result:    docs/claims.md, from docs/evidence.md, which `--write` makes of what is recorded.
+
+What ended stays: the same command goes on. Fashion-MNIST is Debian's package, see docs/data.md.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import typer
+
+from experiments import controls
+from experiments.fashion_mnist import DEBIAN
+from fedjax_ecgr import InputError, check, datasets, keep_programs, reports, sweeps
+from fedjax_ecgr.devices import use_all_cores
+from fedjax_ecgr.files import write
+from fedjax_ecgr.reports import Results, Score, Study, plots, tables, tuning
+from fedjax_ecgr.sweep_commands import run_study
+
+ALGORITHMS = ["fedavg", "fedprox", "fednova", "scaffold"]
+REGULATORS = ["identity", "ecgr"]
+SEEDS = {"first": 0, "last": 9}
+RATE = "algorithm.learning_rate"
+SMALL = (6_000, 2_000)  # training and test images of Fashion-MNIST, the first ones
+
+
+class Asked(NamedTuple):
+    """A study and what is made of it.
+
+    Attributes:
+      title: what the page calls it.
+      study: what is run.
+      maps: pairs of axes over which the difference is drawn.
+    """
+
+    title: str
+    study: sweeps.Study
+    maps: tuple[tuple[str, str], ...] = ()
+
+
+def digits(folder: Path) -> Asked:
+    """All base algorithms over four degrees of label skew."""
+    del folder
+    return Asked(
+        "Digits: four algorithms, label skew",
+        sweeps.study(
+            {
+                "dataset": "digits",
+                "validation-fraction": 0.1,
+                "partition": "dirichlet",
+                "model": {"name": "mlp", "hidden": [64]},
+                "num-clients": 10,
+                "rounds": 50,
+            },
+            grid={
+                "algorithm": ALGORITHMS,
+                "regulator": REGULATORS,
+                "partition.alpha": [0.01, 0.1, 0.5, 100.0],
+                "learning-rate": [0.005, 0.02, 0.05, 0.2],
+                "seed": SEEDS,
+            },
+        ),
+    )
+
+
+def synthetic(folder: Path) -> Asked:
+    """All base algorithms over three degrees of heterogeneity, with many local steps."""
+    del folder
+    return Asked(
+        "synthetic(α, β): four algorithms, 30 clients, 10 a round, 5 local epochs",
+        sweeps.study(
+            {
+                "dataset": "synthetic",
+                "max-size": 400,
+                "validation-fraction": 0.1,
+                "partition": "natural",
+                "model": "logistic_regression",
+                "num-clients": 30,
+                "cohort-size": 10,
+                "batch-size": 10,
+                "local-epochs": 5,
+                "rounds": 100,
+                "eval-every": 2,
+            },
+            grid={
+                "algorithm": ALGORITHMS,
+                "regulator": REGULATORS,
+                "learning-rate": [0.001, 0.003, 0.01, 0.03],
+                "seed": SEEDS,
+            },
+            zip={"dataset.alpha": [0.0, 0.5, 1.0], "dataset.beta": [0.0, 0.5, 1.0]},
+        ),
+    )
+
+
+def fashion(folder: Path) -> Asked:
+    """FedAvg and SCAFFOLD with LeNet on a tenth of Fashion-MNIST."""
+    return Asked(
+        "Fashion-MNIST, 6,000 images: LeNet, label skew",
+        sweeps.study(
+            {**_small_lenet(folder), "validation-fraction": 0.1},
+            grid={
+                "algorithm": ["fedavg", "scaffold"],
+                "regulator": REGULATORS,
+                "partition.alpha": [0.1, 0.5, 100.0],
+                "learning-rate": [0.002, 0.01, 0.05],
+                "seed": SEEDS,
+            },
+        ),
+    )
+
+
+def when(folder: Path) -> Asked:
+    """FedAvg on digits: what of label skew, local work, step size and schedule decides."""
+    del folder
+    return Asked(
+        "When? Digits: label skew × local epochs × batch × momentum × schedule",
+        sweeps.study(
+            {
+                "dataset": "digits",
+                "validation-fraction": 0.1,
+                "partition": "dirichlet",
+                "model": {"name": "mlp", "hidden": [64]},
+                "num-clients": 10,
+                "rounds": 50,
+                "algorithm.decay-every": 10,
+            },
+            grid={
+                "regulator": REGULATORS,
+                "partition.alpha": [0.05, 0.5, 100.0],
+                "local-epochs": [1, 10],
+                "batch-size": [16, 128],
+                "momentum": [0.0, 0.9],
+                "algorithm.decay": [1.0, 0.5],
+                "learning-rate": [0.005, 0.05, 0.5],
+                "seed": SEEDS,
+            },
+        ),
+        maps=(("partition.alpha", "local_epochs"),),
+    )
+
+
+def what(folder: Path) -> Asked:
+    """What of ECGR does it? Controls, where training ends early and ECGR gains."""
+    controls.enlist()
+    plain, ecgr = {"algorithm": "fedavg"}, {"algorithm": "fedavg", "regulator": "ecgr"}
+    return Asked(
+        "What of it? Fashion-MNIST, 6,000 images, by a schedule that ends early: controls",
+        sweeps.study(
+            {
+                **_small_lenet(folder),
+                "partition.alpha": 0.1,
+                "algorithm.decay": 0.5,
+                "algorithm.decay-every": 5,
+            },
+            grid={"seed": SEEDS},
+            list=[
+                {**plain, "learning-rate": 0.005},
+                {**ecgr, "learning-rate": 0.005},
+                *(
+                    {**plain, "regulator": name, "learning-rate": 0.005}
+                    for name in ("random_steps", "turned", "damped", "shortened")
+                ),
+                *(
+                    {**ecgr, "algorithm": name, "learning-rate": 0.005}
+                    for name in ("plain_as_long", "ecgr_as_short")
+                ),
+                *(
+                    {**plain, "learning-rate": 0.005, "algorithm.server-learning-rate": rate}
+                    for rate in (1.25, 1.67, 2.5)
+                ),
+                *({**plain, "learning-rate": rate} for rate in (0.003, 0.00835)),  # × 0.6, × 1.67
+            ],
+        ),
+    )
+
+
+STUDIES: Mapping[str, Callable[[Path], Asked]] = {
+    "digits": digits,
+    "synthetic": synthetic,
+    "fashion": fashion,
+    "when": when,
+    "what": what,
+}
+
+AT_THEIR_BEST = ("last_ten_accuracy", "best_accuracy", "worst_client_accuracy", "on_the_way")
+AT_ONE_RATE = ("divergence", "gradient_variance", "oscillation")
+
+
+def _on_the_way(rows: Mapping[str, np.ndarray]) -> float:
+    """Returns the mean test accuracy of all evaluations: how soon it is high."""
+    return float(np.nanmean(rows["test_accuracy"])) if rows["round"].size else float("nan")
+
+
+SCORES = reports.SCORES | {
+    "on_the_way": Score("mean accuracy on the way", _on_the_way, "%", 100, 2, True)
+}
+
+
+def _small_lenet(folder: Path) -> dict[str, Any]:
+    """LeNet on the first images of Fashion-MNIST, kept as an .npz file in a folder."""
+    path = folder / "fashion-mnist-6000.npz"
+    if not path.exists():
+        data = datasets.idx(data_path=str(DEBIAN))
+        arrays: dict[str, Any] = {
+            f"{part}_{name}": np.asarray(getattr(examples, name)[:count])
+            for part, examples, count in zip(
+                ("train", "test"), (data.train, data.test), SMALL, strict=True
+            )
+            for name in ("inputs", "labels")
+        }
+        made = io.BytesIO()
+        arrays |= {"mean": data.train.mean, "std": data.train.std}
+        np.savez(made, **arrays)
+        folder.mkdir(parents=True, exist_ok=True)
+        write(path, lambda file: file.write(made.getvalue()))
+    return {
+        "dataset": {"name": "npz", "data-path": str(path)},
+        "partition": "dirichlet",
+        "model": "lenet",
+        "num-clients": 10,
+        "batch-size": 32,
+        "rounds": 50,
+        "eval-batch-size": 500,
+    }
+
+
+def main(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="STUDY…", help=", ".join(STUDIES))
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder of all studies")] = Path("runs/claims"),
+    pages: Annotated[bool, typer.Option("--write", help="docs/evidence.md of all of them")] = False,
+) -> None:
+    """Runs what is not recorded yet of the studies, and says what came of them."""
+    for name in names or STUDIES:
+        check.known("study", name, STUDIES)
+    use_all_cores()
+    keep_programs()
+    text = "# Evidence\n\n"
+    for name in names or STUDIES:
+        asked = STUDIES[name](out)
+        run_study(asked.study, out / name)
+        results = reports.read(out / name)
+        made = f"## {asked.title}\n\n{section(results)}"
+        print(made)
+        text += made
+        if pages:
+            for number, figure in enumerate(drawn(results, asked.maps)):
+                with open(f"docs/evidence-{name}-{number}.png", "wb") as file:
+                    plots.save(figure, file, "png")
+    if pages:
+        write(Path("docs/evidence.md"), lambda file: file.write(text.encode()))
+
+
+def section(results: Results) -> str:
+    """Returns a study's tables of differences: at their best, and at one step size."""
+    if RATE not in results.axes or "validation_fraction" not in results.members:
+        return _tables(reports.study(results), [*AT_THEIR_BEST, *AT_ONE_RATE])
+    own = reports.tune(results, [RATE])
+    alike = reports.tune(results, [RATE], by={"regulator": "identity"})
+    return (
+        f"{tables.as_markdown(tuning.of_choices(own))}"
+        f"{_tables(reports.study(own.results), AT_THEIR_BEST)}"
+        f"{_tables(reports.study(alike.results), AT_ONE_RATE)}"
+    )
+
+
+def _tables(study: Study, names: Any) -> str:
+    made = (tables.of_differences(study, SCORES[name]) for name in names)
+    return "\n".join(tables.as_markdown(table) for table in made if table is not None)
+
+
+def drawn(results: Results, maps: tuple[tuple[str, str], ...]) -> list[Any]:
+    """Returns the maps of the difference in accuracy, each method at its best."""
+    study = reports.study(reports.tune(results, [RATE]).results)
+    score = SCORES["last_ten_accuracy"]
+    return [
+        figure for x, y in maps for figure in plots.heat_maps(study, score, x, y, difference=True)
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except InputError as error:
+        sys.exit(f"error: {error}")
