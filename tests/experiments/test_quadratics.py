@@ -39,11 +39,10 @@ def test_the_last_steps_are_the_convergent_ones_and_the_blend_is_linear(problem)
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("method", ["fedavg", "ecgr"])
-def test_the_engine_stays_where_it_is_derived_to_and_comes_there_as_fast(problem, method):
+def test_the_engine_stays_where_it_is_derived_to(problem, method):
     derived = quadratics.DERIVED[method](problem, STEPS)
-    found = quadratics.measured(problem, STEPS, method, rounds=1000)
+    found = quadratics.measured(problem, STEPS, method, rounds=500)
     np.testing.assert_allclose(found.fixed_point, derived.fixed_point, atol=1e-11)
-    np.testing.assert_allclose(found.rate, derived.rate, atol=2e-3)
     assert np.linalg.norm(derived.fixed_point - problem.optimum) > 0.01
 
 
@@ -59,10 +58,11 @@ def test_the_server_s_step_size_gives_the_rate(problem):
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_derivative_is_that_of_the_map(problem):
-    """ECGR's rate, from differences of the engine's own round at its fixed point."""
-    derived = quadratics.of_ecgr(problem, STEPS)
-    built = quadratics.simulation(problem, STEPS, quadratics.REGULATORS["ecgr"])
+@pytest.mark.parametrize("method", ["fedavg", "ecgr"])
+def test_the_rate_is_that_of_the_engine_s_round(problem, method):
+    """By the derivative of a round at its fixed point, through all local steps."""
+    derived = quadratics.DERIVED[method](problem, STEPS)
+    built = quadratics.simulation(problem, STEPS, quadratics.REGULATORS[method])
     key = jax.random.key(0)
     state = built.init(key)
 
