@@ -6,6 +6,7 @@ To list another one is to import it here.
 from fedjax_ecgr.attacks.base import Attack as Attack
 from fedjax_ecgr.attacks.base import Attacking as Attacking
 from fedjax_ecgr.attacks.boosted import boosted as boosted
+from fedjax_ecgr.attacks.fang import fang as fang
 from fedjax_ecgr.attacks.gaussian import gaussian as gaussian
 from fedjax_ecgr.attacks.ipm import ipm as ipm
 from fedjax_ecgr.attacks.label_flip import label_flip as label_flip

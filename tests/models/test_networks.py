@@ -97,6 +97,23 @@ def test_dropout_keeps_the_mean_and_is_off_in_evaluation():
     assert layers.dropout(KEY, x, 0.25, train=False) is x
 
 
+def test_an_mlp_drops_behind_each_hidden_layer_in_training_alone():
+    spec = fx.Spec((5,), 3)
+    plain, dropping = (fx.models.mlp(spec, hidden=(40,), drop=drop) for drop in (0.0, 0.5))
+    params, _ = plain.init(KEY)
+    x, mask = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32), jnp.ones(2)
+
+    def outputs(model, key, train):
+        return model.apply(params, {}, x, mask=mask > 0, train=train, key=key)[0]
+
+    exact = outputs(plain, KEY, True)
+    np.testing.assert_array_equal(outputs(dropping, KEY, False), exact)
+    drawn = np.asarray(jax.vmap(lambda k: outputs(dropping, k, True))(jax.random.split(KEY, 4000)))
+    spread = drawn.std(axis=0) / np.sqrt(4000)  # the last layer is linear in what is dropped
+    assert (spread > 1e-4).all()
+    assert (np.abs(drawn.mean(axis=0) - exact) < 5 * spread).all()
+
+
 @pytest.mark.parametrize(("kernel", "edge"), [(3, 1), (1, 0), (7, 3)])
 def test_convolutions_with_stride(x64, kernel, edge):
     x = jnp.asarray(images(2, 9, 8, 4))
