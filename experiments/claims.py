@@ -67,7 +67,7 @@ def digits(folder: Path) -> Asked:
                 "algorithm": ALGORITHMS,
                 "regulator": REGULATORS,
                 "partition.alpha": [0.01, 0.1, 0.5, 100.0],
-                "learning-rate": [0.005, 0.02, 0.05, 0.2],
+                "learning-rate": [0.005, 0.02, 0.05, 0.2, 0.5, 1.0],
                 "seed": SEEDS,
             },
         ),

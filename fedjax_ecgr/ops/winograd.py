@@ -44,6 +44,10 @@ BACKWARD_BYTES = 13 * 2**20
 """The same for transformed inputs and outputs' gradients together, which are read again at once."""
 
 
+ENOUGH_TILES = 256
+"""A part of the batch with so many tiles loses nothing to a larger one."""
+
+
 def suits(inputs: Array | jax.ShapeDtypeStruct, kernel: Array | jax.ShapeDtypeStruct) -> bool:
     """Returns whether it is a convolution that is computed well in this way, and fast."""
     exact = inputs.dtype == kernel.dtype and inputs.dtype in (jnp.float32, jnp.float64)
@@ -210,14 +214,17 @@ def _pull(
     batch = inputs.shape[0]
     output_bytes = batch * height * width * kernel.shape[3] * inputs.dtype.itemsize
     limit = BACKWARD_BYTES if limit is None else limit
-    chunks = _chunks(batch, inputs.nbytes + output_bytes, limit)
-    if chunks == 1:
+    count, length = _chunks(inputs.shape, inputs.nbytes + output_bytes, limit)
+    if length == batch:
         total, of_inputs = some(inputs, *gradient)
     else:
         zeros = [[jnp.zeros(kernel.shape[2:], inputs.dtype)] * 4] * 4
-        parts = tuple(_split(x, chunks) for x in (inputs, *gradient))
+        parts, rest = _split((inputs, *gradient), count, length)
         total, of_inputs = lax.scan(step, zeros, parts)
-        of_inputs = of_inputs.reshape(inputs.shape)
+        of_inputs = _joined(of_inputs)
+        if rest:
+            total, last = step(total, rest)
+            of_inputs = jnp.concatenate([of_inputs, last])
     return of_inputs, jnp.stack([jnp.stack(row) for row in _both(_kernel_gradients, total)])
 
 
@@ -334,22 +341,46 @@ def _in_chunks(
 ) -> PyTree:
     """Applies `function` to as many examples at a time as the limit allows."""
     limit = FORWARD_BYTES if limit is None else limit
-    chunks = _chunks(inputs.shape[0], inputs.nbytes, limit)
-    if chunks == 1:
+    batch = inputs.shape[0]
+    count, length = _chunks(inputs.shape, inputs.nbytes, limit)
+    if length == batch:
         return function(inputs, *others)
-    parts = tuple(_split(x, chunks) for x in (inputs, *others))
-    outputs = lax.map(lambda part: function(*part), parts)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+    parts, rest = _split((inputs, *others), count, length)
+    outputs = jax.tree.map(_joined, lax.map(lambda part: function(*part), parts))
+    if not rest:
+        return outputs
+    return jax.tree.map(lambda *x: jnp.concatenate(x), outputs, function(*rest))
 
 
-def _chunks(batch: int, size: int, limit: int) -> int:
-    """Returns in how many equal parts of the batch the transforms, 4·size, are within the limit."""
-    divisors = (n for n in range(1, batch + 1) if batch % n == 0)
-    return next(n for n in divisors if n == batch or 4 * size <= n * limit)
+def _chunks(shape: tuple[int, ...], size: int, limit: int) -> tuple[int, int]:
+    """Returns how many parts of how many examples the batch has, a shorter one behind them apart.
+
+    The transforms of a part, 4·size for the batch, are within the limit where it has more than one
+    example. Equal parts need not be put together again; but a batch of small images, such as a
+    prime number of them, may divide into none that are large enough.
+    """
+    batch, height, width, _ = shape
+    most = min(batch, max(1, limit * batch // max(4 * size, 1)))
+    needed = -(-batch // most)
+    equal = next(n for n in range(needed, batch + 1) if batch % n == 0)
+    tiles = batch // equal * -(-height // 2) * -(-width // 2)
+    if equal <= 2 * needed or tiles >= ENOUGH_TILES:
+        return equal, batch // equal
+    length = -(-batch // needed)
+    return batch // length, length
 
 
-def _split(x: Array, chunks: int) -> Array:
-    return x.reshape(chunks, -1, *x.shape[1:])
+def _split(
+    arrays: tuple[Array, ...], count: int, length: int
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Returns the parts, [count, length, ...], and what is behind them, which may be nothing."""
+    end = count * length
+    parts = tuple(x[:end].reshape(count, length, *x.shape[1:]) for x in arrays)
+    return parts, () if end == arrays[0].shape[0] else tuple(x[end:] for x in arrays)
+
+
+def _joined(parts: Array) -> Array:
+    return parts.reshape(-1, *parts.shape[2:])
 
 
 def _rows(x: Array) -> Array:

@@ -267,6 +267,36 @@ def test_a_batch_that_the_chunks_do_not_divide(monkeypatch):
         assert_equals_lax(x, w, (1, 1), "SAME")
 
 
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_prime_batch_goes_winograds_way_in_few_parts(pooled, monkeypatch):
+    for name in ("FORWARD_BYTES", "BACKWARD_BYTES"):  # of 4 and 2 examples
+        monkeypatch.setattr(winograd, name, 4 * 4 * 8 * 6 * 6 * 16)
+    monkeypatch.setattr(banded, "convolve", None)
+    monkeypatch.setattr(banded, "convolve_max_pool", None)
+    with jax.enable_x64(True):
+        x, w = draw(2, (7, 6, 6, 16), (3, 3, 16, 16))
+        if pooled:
+            assert_pools_as_lax(x, w, "SAME")
+        else:
+            assert_equals_lax(x, w, (1, 1), "SAME")
+
+
+@given(
+    batch=st.integers(1, 300),
+    side=st.integers(1, 40),
+    size=st.integers(1, 500),
+    limit=st.integers(0, 4000),
+)
+def test_parts_of_a_batch_are_within_the_limit_and_large_enough(batch, side, size, limit):
+    count, length = winograd._chunks((batch, side, side, 1), batch * size, limit)
+    rest = batch - count * length
+    assert 0 <= rest < length
+    assert length == 1 or 4 * size * length <= limit
+    needed = -(-batch // max(1, limit // (4 * size)))
+    tiles = length * (-(-side // 2)) ** 2
+    assert count + (rest > 0) <= 2 * needed or tiles >= winograd.ENOUGH_TILES
+
+
 def test_vmap_and_scan_over_kernels_equal_a_loop():
     with jax.enable_x64(True):
         x, w = draw(3, (3, 2, 7, 7, 2), (3, 3, 3, 2, 4))
