@@ -32,6 +32,14 @@ ALGORITHMS = ["fedavg", "fedprox", "fednova", "scaffold"]
 REGULATORS = ["identity", "ecgr"]
 SEEDS = {"first": 0, "last": 9}
 RATE = "algorithm.learning_rate"
+DIGITS = {
+    "dataset": "digits",
+    "validation-fraction": 0.1,
+    "partition": "dirichlet",
+    "model": {"name": "mlp", "hidden": [64]},
+    "num-clients": 10,
+    "rounds": 50,
+}
 SMALL = (6_000, 2_000)  # training and test images of Fashion-MNIST, the first ones
 
 
@@ -55,14 +63,7 @@ def digits(folder: Path) -> Asked:
     return Asked(
         "Digits: four algorithms, label skew",
         sweeps.study(
-            {
-                "dataset": "digits",
-                "validation-fraction": 0.1,
-                "partition": "dirichlet",
-                "model": {"name": "mlp", "hidden": [64]},
-                "num-clients": 10,
-                "rounds": 50,
-            },
+            DIGITS,
             grid={
                 "algorithm": ALGORITHMS,
                 "regulator": REGULATORS,
@@ -127,15 +128,7 @@ def when(folder: Path) -> Asked:
     return Asked(
         "When? Digits: label skew × local epochs × batch × momentum × schedule",
         sweeps.study(
-            {
-                "dataset": "digits",
-                "validation-fraction": 0.1,
-                "partition": "dirichlet",
-                "model": {"name": "mlp", "hidden": [64]},
-                "num-clients": 10,
-                "rounds": 50,
-                "algorithm.decay-every": 10,
-            },
+            {**DIGITS, "algorithm.decay-every": 10},
             grid={
                 "regulator": REGULATORS,
                 "partition.alpha": [0.05, 0.5, 100.0],

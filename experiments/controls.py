@@ -18,7 +18,8 @@ than the mean of all Σ d, too, for directions that agree more add up to more.
 Regulators get no key: what is random here is drawn from the bits of the client's own update.
 """
 
-from typing import Any, Unpack
+from collections.abc import Callable
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -38,64 +39,83 @@ from fedjax_ecgr.algorithms.base import (
 )
 from fedjax_ecgr.regulators import REGULATORS, Regulator
 from fedjax_ecgr.regulators.base import Given
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, Hyperparameters, PyTree
 
 
 def random_steps(beta: Array | float = 0.2, select_ratio: Array | float = 0.5) -> Regulator:
     """Returns ECGR with k steps at random in place of the convergent ones."""
-    base = fx.ecgr(beta, select_ratio)
 
-    def finalize(state: Any, total: PyTree, given: Given | None = None) -> tuple[PyTree, PyTree]:
-        numbers = base.hyperparameters if given is None else given.hyperparameters
-        _, info = base.finalize(state, total, given)
-        drawn = jax.random.uniform(_key(total), state.mask.shape)
-        order = jnp.argsort(jnp.where(state.mask, drawn, jnp.inf))
-        place = jnp.argsort(order)
-        chosen = state.mask & (place < info.selection.chosen.sum())
-        dtype = jnp.result_type(*jax.tree.leaves(total))
-        weights = jnp.where(chosen, 1, jnp.asarray(numbers["beta"], dtype))
-        weights = jnp.where(state.mask, weights, 0)
-        blend = jax.tree.map(lambda d: jnp.tensordot(weights, d, 1), state.rows)
-        return _of_length(blend, optax.tree.norm(total)), ()
+    def change(done: _Done) -> PyTree:
+        mask, info = done.state.mask, done.info
+        drawn = jnp.where(mask, jax.random.uniform(_key(done.total), mask.shape), jnp.inf)
+        chosen = jnp.argsort(jnp.argsort(drawn)) < info.selection.chosen.sum()
+        weights = jnp.where(mask, jnp.where(chosen, 1, done.numbers["beta"]), 0)
+        dtype = jnp.result_type(*jax.tree.leaves(done.total))
+        blend = jax.tree.map(lambda d: jnp.tensordot(weights.astype(dtype), d, 1), done.state.rows)
+        return _of_length(blend, optax.tree.norm(done.total))
 
-    return base._replace(name="random_steps", finalize=finalize)
+    return _changed("random_steps", beta, select_ratio, change)
 
 
 def turned(beta: Array | float = 0.2, select_ratio: Array | float = 0.5) -> Regulator:
     """Returns Σ d turned by the angle that ECGR turns it by, into a random direction."""
-    base = fx.ecgr(beta, select_ratio)
 
-    def finalize(state: Any, total: PyTree, given: Given | None = None) -> tuple[PyTree, PyTree]:
-        _, info = base.finalize(state, total, given)
+    def change(done: _Done) -> PyTree:
+        total, cosine = done.total, done.info.cosine
         drawn, length = optax.tree.random_like(_key(total), total), optax.tree.norm(total)
         along = optax.tree.vdot(total, drawn) / jnp.maximum(length, _TINY) ** 2
         across = jax.tree.map(lambda r, t: r - along * t, drawn, total)
-        across = _of_length(across, length * jnp.sqrt(jnp.maximum(1 - info.cosine**2, 0)))
-        return jax.tree.map(lambda t, a: info.cosine * t + a, total, across), ()
+        across = _of_length(across, length * jnp.sqrt(jnp.maximum(1 - cosine**2, 0)))
+        return jax.tree.map(lambda t, a: cosine * t + a, total, across)
 
-    return base._replace(name="turned", finalize=finalize)
+    return _changed("turned", beta, select_ratio, change)
 
 
 def damped(beta: Array | float = 0.2, select_ratio: Array | float = 0.5) -> Regulator:
     """Returns ECGR without the re-scale: what is damped is lost."""
-    base = fx.ecgr(beta, select_ratio)
-
-    def finalize(state: Any, total: PyTree, given: Given | None = None) -> tuple[PyTree, PyTree]:
-        update, info = base.finalize(state, total, given)
-        return jax.tree.map(lambda u: u / info.rescale, update), ()
-
-    return base._replace(name="damped", finalize=finalize)
+    return _changed(
+        "damped",
+        beta,
+        select_ratio,
+        lambda done: jax.tree.map(lambda u: u / done.info.rescale, done.update),
+    )
 
 
 def shortened(beta: Array | float = 0.2, select_ratio: Array | float = 0.5) -> Regulator:
     """Returns Σ d, as long as ECGR's blend before the re-scale."""
+    return _changed(
+        "shortened",
+        beta,
+        select_ratio,
+        lambda done: jax.tree.map(lambda t: t / done.info.rescale, done.total),
+    )
+
+
+class _Done(NamedTuple):
+    """What ECGR made of a client's steps."""
+
+    update: PyTree
+    total: PyTree
+    info: Any
+    state: Any
+    numbers: Hyperparameters
+
+
+def _changed(
+    name: str,
+    beta: Array | float,
+    select_ratio: Array | float,
+    change: Callable[[_Done], PyTree],
+) -> Regulator:
+    """Returns ECGR whose update is changed at the end."""
     base = fx.ecgr(beta, select_ratio)
 
     def finalize(state: Any, total: PyTree, given: Given | None = None) -> tuple[PyTree, PyTree]:
-        _, info = base.finalize(state, total, given)
-        return jax.tree.map(lambda t: t / info.rescale, total), ()
+        numbers = base.hyperparameters if given is None else given.hyperparameters
+        update, info = base.finalize(state, total, given)
+        return change(_Done(update, total, info, state, numbers)), ()
 
-    return base._replace(name="shortened", finalize=finalize)
+    return base._replace(name=name, finalize=finalize)
 
 
 def plain_as_long(**common: Unpack[Common]) -> Algorithm:
