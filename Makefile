@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEBIAN := /usr/share/datasets/fashion-mnist
 DATA ?= $(DEBIAN)
 
-.PHONY: demo fashion test bench lint format clean
+.PHONY: demo fashion test docs bench lint format clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m experiments.digits
@@ -18,6 +18,10 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --doctest-modules --doctest-glob='*.md' \
 		fedjax_ecgr tests README.md
 	$(BIN)/python -m tests.reference
+
+# The site, docs/_build/html/index.html; it executes the gallery's notebooks
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 
 # Against other simulators, which it installs; ARGS='--quick', ARGS='--rows lenet-torch memory' …
 bench: $(VENV)/ready
@@ -49,4 +53,4 @@ $(DEBIAN):
 		"(Debian, Ubuntu), or a folder of the four published files: make fashion DATA=/path" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

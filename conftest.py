@@ -62,6 +62,11 @@ def optimised(monkeypatch):
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+def pytest_collection_modifyitems(items):
+    """Begins with the site, which takes longest: one worker builds it, the others go on."""
+    items.sort(key=lambda item: item.path.name != "test_site.py")
+
+
 def pytest_addoption(parser):
     """Adds what the tests can be asked for."""
     parser.addoption(

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in page.parts),
+]
 NAME = re.compile(r"(?<![\w.\-/])(?:fx|fedjax_ecgr)(?:\.[A-Za-z_]\w*)+")
 IMPORT = re.compile(r"^(?:>>> )?from (fedjax_ecgr[\w.]*) import ([\w, ]+)$", re.MULTILINE)
 
