@@ -79,7 +79,7 @@ def signature(
     module = getattr(obj, "__module__", None) or ""
     if not module.startswith("fedjax_ecgr"):
         return None
-    match find(module, obj.__qualname__):
+    match find(module, getattr(obj, "__qualname__", "")):
         case ast.FunctionDef(args=arguments, returns=result):
             if what == "method":
                 first = arguments.posonlyargs or arguments.args

@@ -5,12 +5,13 @@ from fedjax_ecgr.engine.groups import Member
 from fedjax_ecgr.engine.memory import Memory
 from fedjax_ecgr.engine.program import Simulation, simulation
 from fedjax_ecgr.engine.round import RoundInfo
-from fedjax_ecgr.engine.run import DivergedError, History, Progress, run, simulate
+from fedjax_ecgr.engine.run import COLUMNS, DivergedError, History, Progress, run, simulate
 from fedjax_ecgr.engine.state import State
 from fedjax_ecgr.engine.sweep import SweepProgress, run_members
 from fedjax_ecgr.engine.waves import Outcome
 
 __all__ = [
+    "COLUMNS",
     "DivergedError",
     "Evaluation",
     "History",
