@@ -50,7 +50,7 @@ python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 
 html_theme = "sphinx_book_theme"
-html_theme_options = {"show_toc_level": 2, "use_fullscreen_button": False}
+html_theme_options = {"navbar_persistent": [], "use_fullscreen_button": False}
 html_title = project
 html_math_renderer = "mathml"
 html_static_path = ["static"]

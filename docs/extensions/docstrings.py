@@ -8,10 +8,12 @@ import ast
 import dataclasses
 import inspect
 import re
+from collections.abc import Iterable
+from copy import deepcopy
 from textwrap import indent
 from typing import Any
 
-from sources import find
+from sources import find, named
 from sphinx.application import Sphinx
 
 # what is kept as it is, what is changed, and characters that would mean something
@@ -24,7 +26,7 @@ PARTS = re.compile(
     | (?<!`)`(?P<code>[^`]+)`(?!`)
     | (?P<emphasis>(?<![\w*])\*(?=[\w])[^*\n]+\*(?![\w*]))
     | (?P<argument>^[ ]*\*{1,2}(?=\w+:))
-    | (?P<bare>[|*])
+    | (?P<bare>[|*]|(?<=\w)_(?![\w{]))
     """,
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
@@ -71,6 +73,29 @@ def process(
     lines[:] = as_rest(text).splitlines()
 
 
+class Linked(ast.NodeTransformer):
+    """Gives names in annotations what Sphinx links them by: `Loss`, `~fedjax_ecgr.types.Loss`.
+
+    The tilde, which Sphinx takes for "shown by its last name", is Python's too, so that it parses.
+    """
+
+    def __init__(self, module: str):
+        self.names = named(module)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Changes a name of this package's."""
+        if node.id not in self.names:
+            return node
+        return ast.UnaryOp(ast.Invert(), ast.parse(self.names[node.id], mode="eval").body)
+
+
+def linked(module: str, nodes: Iterable[ast.arg | ast.AnnAssign | None]) -> None:
+    """Changes the annotations of arguments or fields, not their defaults."""
+    for node in nodes:
+        if node is not None and node.annotation is not None:
+            node.annotation = Linked(module).visit(node.annotation)
+
+
 def signature(
     app: Sphinx, what: str, name: str, obj: Any, options: object, *given: str | None
 ) -> tuple[str, str] | None:
@@ -79,15 +104,18 @@ def signature(
     module = getattr(obj, "__module__", None) or ""
     if not module.startswith("fedjax_ecgr"):
         return None
-    match find(module, getattr(obj, "__qualname__", "")):
-        case ast.FunctionDef(args=arguments, returns=result):
+    match deepcopy(find(module, getattr(obj, "__qualname__", ""))):
+        case ast.FunctionDef(args=a, returns=result):
+            linked(module, [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg])
             if what == "method":
-                first = arguments.posonlyargs or arguments.args
-                arguments = ast.arguments(**{**vars(arguments), "args": first[1:]})
-            return f"({ast.unparse(arguments)})", ast.unparse(result) if result else ""
+                del a.args[0]
+            return f"({ast.unparse(a)})", ast.unparse(
+                Linked(module).visit(result)
+            ) if result else ""
         case ast.ClassDef(body=body) if hasattr(obj, "_fields") or dataclasses.is_dataclass(obj):
-            fields = [ast.unparse(node) for node in body if isinstance(node, ast.AnnAssign)]
-            return f"({', '.join(fields)})", ""
+            fields = [node for node in body if isinstance(node, ast.AnnAssign)]
+            linked(module, fields)
+            return f"({', '.join(map(ast.unparse, fields))})", ""
         case ast.ClassDef() if not issubclass(obj, Exception):
             return "", ""  # a protocol, or keyword arguments by name
     return None

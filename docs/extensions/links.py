@@ -65,7 +65,7 @@ class Files(SphinxTransform):
         shown = self.config.links_pages.get(str(path.relative_to(root)))
         docname = shown or self.env.path2doc(path)
         if docname in self.env.found_docs:
-            node.update(refdomain="doc", reftarget=docname, reftargetid=anchor or None)
+            node.attributes.update(refdomain="doc", reftarget=docname, reftargetid=anchor or None)
         elif path.is_file():
             target = os.path.relpath(path, page)
             file = addnodes.download_reference("", *node.children, reftarget=target)

@@ -1,5 +1,6 @@
-"""The notebooks of the gallery, as executed, behind the theme's button for downloads."""
+"""The notebooks of the gallery: executed apart from the user's settings, and there to download."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,19 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 
+def set_apart(app: Sphinx) -> None:
+    """Gives kernels a profile of their own: no start-up files of the user's, and no chatter."""
+    profile = Path(app.outdir).parent / "ipython" / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    config = 'get_config().IPKernelApp.log_level = "ERROR"\n'
+    (profile / "ipython_kernel_config.py").write_text(config, encoding="utf-8")
+    os.environ["IPYTHONDIR"] = str(profile.parent)
+
+
 def offer(
     app: Sphinx, page: str, template: str, context: dict[str, Any], document: nodes.document | None
 ) -> None:
-    """Copies a page's notebook to where the theme looks for it."""
+    """Copies a page's notebook to where the theme's button looks for it."""
     made = Path(app.outdir).parent / "jupyter_execute" / f"{page}.ipynb"
     if document is not None and made.exists():
         offered = Path(app.outdir) / "_sources" / f"{page}.ipynb"
@@ -21,6 +31,7 @@ def offer(
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connects it."""
+    """Connects both."""
+    app.connect("builder-inited", set_apart)
     app.connect("html-page-context", offer)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, is_typeddict
 
 from docstrings import as_rest
 from docutils import nodes
-from sources import comment, exported, find, is_module
-from sphinx import addnodes
+from sources import comment, exported, find, is_module, named
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
@@ -82,7 +81,9 @@ def described(room: str, at: Mapping[str, Home]) -> Iterator[str]:
     here = {n: origin for n, origin in everything.items() if at.get(origin) == Home(room, n)}
     package = find_spec(room).submodule_search_locations
     yield from table(room, everything if package else here)
-    in_files = {name for name, origin in here.items() if origin == f"{room}.{name}.{name}"}
+    # what is listed has a file of its own
+    listed = "listing" in named(room)
+    in_files = {n for n, origin in here.items() if listed and origin == f"{room}.{n}.{n}"}
     for name in sorted(in_files):
         # its paper and formulas stand at the top of its file
         yield from heading(name)
@@ -102,6 +103,8 @@ def heading(text: str) -> Iterator[str]:
 
 def table(room: str, names: Mapping[str, str]) -> Iterator[str]:
     """Yields a line for each name: what it is."""
+    if not names:
+        return
     yield from ("", ".. list-table::", "   :widths: 30 70", "   :class: names", "")
     for name in sorted(names, key=lambda name: (not is_module(names[name]), name.lower())):
         target = names[name] if is_module(names[name]) else f"{room}.{name}"
@@ -117,9 +120,10 @@ def summary(room: str, name: str, origin: str) -> str:
     constant = isinstance(find(module, own), ast.Assign | ast.AnnAssign)
     text = comment(module, own) if constant else inspect.getdoc(value) or ""
     if constant and not text and isinstance(value, Mapping):
-        text = "All of them, by name."
-    first = " ".join(text.split("\n\n")[0].split())
-    return as_rest(first.partition(". ")[0].rstrip("."))
+        text = f"By name: {', '.join(list(value)[:4])}, …"
+    first = " ".join(text.split("\n\n")[0].split()).removeprefix("Returns ")
+    first = first.partition(". ")[0].removesuffix(".")
+    return as_rest(first[:1].upper() + first[1:])
 
 
 def one(room: str, name: str, origin: str) -> Iterator[str]:
@@ -129,7 +133,8 @@ def one(room: str, name: str, origin: str) -> Iterator[str]:
     match find(module, own):
         case ast.ClassDef():
             kind = "exception" if issubclass(value, Exception) else "class"
-            yield f".. auto{kind}:: {room}::{name}"
+            # Sphinx cannot find the arguments of a TypedDict
+            yield f".. auto{kind}:: {room}::{name}{'()' if is_typeddict(value) else ''}"
             yield "   :members:"
             if getattr(value, "_is_protocol", False):
                 yield "   :special-members: __call__"
@@ -172,31 +177,8 @@ def note_other_names(app: Sphinx, env: BuildEnvironment) -> None:
                 objects.setdefault(other + part, entry._replace(aliased=True))
 
 
-def find_by_last_name(
-    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, shown: nodes.TextElement
-) -> nodes.reference | None:
-    """Resolves what signatures and "Raises" name as the source does, by its last name alone."""
-    if node.get("refdomain") != "py":
-        return None
-    target = last_names(Path(env.srcdir) / "api").get(node["reftarget"])
-    if target is None:
-        return None
-    domain = env.domains.python_domain
-    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, shown)
-
-
-@cache
-def last_names(pages: Path) -> dict[str, str]:
-    """Returns full names by last names, where only one thing is called that."""
-    found: dict[str, Any] = {}
-    for home in homes(pages).values():
-        found[home.name] = None if home.name in found else home.full
-    return {name: full for name, full in found.items() if full}
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Adds the directive, and the other names."""
     app.add_directive("room", Room)
     app.connect("env-updated", note_other_names)
-    app.connect("missing-reference", find_by_last_name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

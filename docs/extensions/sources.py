@@ -39,35 +39,41 @@ def comment(module: str, name: str) -> str:
 
 
 @cache
-def exported(module: str) -> dict[str, str]:
-    """Returns the names that a module exports, and for each where it is defined.
-
-    Exported is what a type checker lets others import: what is defined there without an underscore,
-    imported `as` itself or by an asterisk; or, where `__all__` is a plain list, what it lists.
-    """
-    imported: dict[str, str] = {}
+def named(module: str) -> dict[str, str]:
+    """Returns the names of this package's that a module has, and where each is defined."""
     found: dict[str, str] = {}
-    listed: list[str] | None = None
     for node in tree(module).body:
         match node:
-            case ast.ImportFrom(module=str(source), names=[ast.alias(name="*")]):
-                names = importlib.import_module(source).__all__
-                found |= {name: _origin(source, name) for name in names}
-            case ast.ImportFrom(module=str(source), names=aliases) if _ours(source):
-                for alias in aliases:
-                    name = alias.asname or alias.name
-                    imported[name] = _origin(source, alias.name)
-                    if alias.asname == alias.name:
-                        found[name] = imported[name]
-            case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
-                listed = ast.literal_eval(value)
+            case ast.ImportFrom(module=str(source)) if _ours(source):
+                found |= {shown: _origin(source, name) for name, shown in _imported(source, node)}
             case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
                 pass  # of annotations alone
             case _:
                 found |= {name: f"{module}.{name}" for name in _defined(node)}
-    if listed is not None:
-        found = {name: imported.get(name, f"{module}.{name}") for name in listed}
-    return {name: origin for name, origin in found.items() if not name.startswith("_")}
+    return found
+
+
+@cache
+def exported(module: str) -> dict[str, str]:
+    """Returns the names that a module exports, and where each is defined.
+
+    Exported is what a type checker lets others import: what is defined there without an underscore,
+    imported `as` itself or by an asterisk; or, where `__all__` is a plain list, what it lists.
+    """
+    found: list[str] = []
+    for node in tree(module).body:
+        match node:
+            case ast.ImportFrom(module=str(source), names=aliases) if _ours(source):
+                again = {alias.name for alias in aliases if alias.asname == alias.name}
+                all_of_it = aliases[0].name == "*"
+                found += [n for n, _ in _imported(source, node) if all_of_it or n in again]
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
+                found = ast.literal_eval(value)
+                break
+            case _:
+                found += _defined(node)
+    names = named(module)
+    return {name: names[name] for name in found if name in names and not name.startswith("_")}
 
 
 @cache
@@ -79,6 +85,13 @@ def is_module(name: str) -> bool:
         return False
 
 
+def _imported(source: str, node: ast.ImportFrom) -> list[tuple[str, str]]:
+    """Returns the names that a statement imports, as they are there and here."""
+    if node.names[0].name == "*":
+        return [(name, name) for name in importlib.import_module(source).__all__]
+    return [(alias.name, alias.asname or alias.name) for alias in node.names]
+
+
 def _ours(module: str) -> bool:
     return module.partition(".")[0] == "fedjax_ecgr"
 
@@ -87,7 +100,7 @@ def _origin(source: str, name: str) -> str:
     """Returns where what `from source import name` gives is defined."""
     if inspect.ismodule(getattr(importlib.import_module(source), name)):
         return f"{source}.{name}"
-    return exported(source).get(name, f"{source}.{name}")
+    return named(source).get(name, f"{source}.{name}")
 
 
 def _defined(node: ast.stmt) -> list[str]:

@@ -3,7 +3,7 @@ r"""Agnostic federated learning (Mohri, Sivek, Suresh, arXiv 1902.00146), with l
 Which mixture of the clients will count is not known, so the worst one does: the server seeks
 
 $$\min_w \max_{\lambda \in \Lambda} \sum_{i=1}^N \lambda_i F_i(w), \qquad
-\Lambda = \{\lambda \ge 0,\; \textstyle\sum_i \lambda_i = 1\},$$
+\Lambda = \{\lambda \ge 0,\; {\textstyle\sum_i \lambda_i = 1}\},$$
 
 by descent in w and projected ascent in λ, from $\lambda_i = 1/N$:
 
