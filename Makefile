@@ -19,9 +19,10 @@ test: lint
 		fedjax_ecgr tests README.md
 	$(BIN)/python -m tests.reference
 
-# The site, docs/_build/html/index.html; it executes the gallery's notebooks
+# The site; it executes the gallery's notebooks
 docs: $(VENV)/ready
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 # Against other simulators, which it installs; ARGS='--quick', ARGS='--rows lenet-torch memory' …
 bench: $(VENV)/ready

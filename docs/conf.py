@@ -52,6 +52,7 @@ toc_object_entries_show_parents = "hide"
 html_theme = "sphinx_book_theme"
 html_theme_options = {"navbar_persistent": [], "use_fullscreen_button": False}
 html_title = project
+html_context = {"default_mode": "auto"}
 html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]

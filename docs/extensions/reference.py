@@ -153,28 +153,26 @@ def one(room: str, name: str, origin: str) -> Iterator[str]:
 
 def note_other_names(app: Sphinx, env: BuildEnvironment) -> None:
     """Lets each thing be found by every name it goes by."""
-    pages = Path(env.srcdir) / "api"
-    objects = env.domains.python_domain.objects
+    domain = env.domains.python_domain
+    at = homes(Path(env.srcdir) / "api")
     # `fx.datasets` is the module `fedjax_ecgr.data.datasets`
     short = {origin: f"{TOP}.{name}" for name, origin in exported(TOP).items() if is_module(origin)}
     others: dict[str, set[str]] = {}
-    for room in rooms(pages):
+    for room in rooms(Path(env.srcdir) / "api"):
         spellings = {room, short.get(room, room)}
-        others.setdefault(room, set()).update(spellings)
-        for name, origin in exported(room).items():
-            if not is_module(origin):
+        if room in short:
+            domain.modules[short[room]] = domain.modules[room]
+            domain.objects[short[room]] = domain.objects[room]._replace(aliased=True)
+        for name, origin in named(room).items():
+            if origin in at:
                 names = {origin, *(f"{spelling}.{name}" for spelling in spellings)}
-                others.setdefault(homes(pages)[origin].full, set()).update(names)
-    for full, names in others.items():
-        parts = {
-            key.removeprefix(full): entry
-            for key, entry in objects.items()
-            if not entry.aliased
-            and (key == full or (key.startswith(f"{full}.") and not is_module(full)))
-        }
-        for other in names:
-            for part, entry in parts.items():
-                objects.setdefault(other + part, entry._replace(aliased=True))
+                others.setdefault(at[origin].full, set()).update(names)
+    for full, entry in list(domain.objects.items()):
+        # of a class's members, that of the class
+        owner = full if full in others else full.rpartition(".")[0]
+        for other in others.get(owner, ()) if not entry.aliased else ():
+            name = other + full.removeprefix(owner)
+            domain.objects.setdefault(name, entry._replace(aliased=True))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
