@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fedjax_ecgr"
 # exported, as typing has it
 EXPORT = re.compile(r"^from [\w.]+ import (\w+) as \1$", re.MULTILINE)
+ALL_OF = re.compile(r"^from ([\w.]+) import \*", re.MULTILINE)
 CONSTANT = re.compile(r"^(\w+)(?:: [^=\n]+)? = ", re.MULTILINE)
 SHOWN = {"fedjax_ecgr.metrics", "fedjax_ecgr.types"}  # modules, no packages
 BEFORE = """<meta http-equiv="Content-Security-Policy"
@@ -81,9 +82,12 @@ def exported(file):
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     module = importlib.import_module(name)
     own = {n for n, v in vars(module).items() if getattr(v, "__module__", None) == name}
-    found = {*EXPORT.findall(file.read_text()), *getattr(module, "__all__", ())}
+    text = file.read_text()
+    found = {*EXPORT.findall(text), *getattr(module, "__all__", ())}
+    for source in ALL_OF.findall(text):
+        found |= set(importlib.import_module(source).__all__)
     if found or file.stem != "__init__":  # a package that exports nothing is not public
-        found |= own | set(CONSTANT.findall(file.read_text()))
+        found |= own | set(CONSTANT.findall(text))
     return module, {n for n in found if not n.startswith("_")}
 
 

@@ -11,7 +11,6 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, is_typeddict
 
@@ -79,7 +78,7 @@ def described(room: str, at: Mapping[str, Home]) -> Iterator[str]:
         yield "   :no-index:"  # `fedjax_ecgr.reports.scores` is a function first
     everything = exported(room)
     here = {n: origin for n, origin in everything.items() if at.get(origin) == Home(room, n)}
-    package = find_spec(room).submodule_search_locations
+    package = hasattr(importlib.import_module(room), "__path__")
     yield from table(room, everything if package else here)
     # what is listed has a file of its own
     listed = "listing" in named(room)
