@@ -10,12 +10,18 @@ from sphinx.application import Sphinx
 
 
 def set_apart(app: Sphinx) -> None:
-    """Gives kernels a profile of their own: no start-up files of the user's, and no chatter."""
-    profile = Path(app.outdir).parent / "ipython" / "profile_default"
+    """Gives kernels a profile of their own: no start-up files of the user's, and no chatter.
+
+    What they compile is kept, too, for the next time that the site is built here.
+    """
+    made = Path(app.outdir).parent
+    profile = made / "ipython" / "profile_default"
     profile.mkdir(parents=True, exist_ok=True)
     config = 'get_config().IPKernelApp.log_level = "ERROR"\n'
     (profile / "ipython_kernel_config.py").write_text(config, encoding="utf-8")
     os.environ["IPYTHONDIR"] = str(profile.parent)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(made / "programs")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def offer(
