@@ -13,7 +13,7 @@ What ended stays: the same command goes on. Fashion-MNIST is Debian's package, s
 
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -260,19 +260,20 @@ def main(
 def section(results: Results) -> str:
     """Returns a study's tables of differences: at their best, and at one step size."""
     if RATE not in results.axes or "validation_fraction" not in results.members:
-        return _tables(reports.study(results), [*AT_THEIR_BEST, *AT_ONE_RATE])
+        return _page(_differences(reports.study(results), [*AT_THEIR_BEST, *AT_ONE_RATE]))
     own = reports.tune(results, [RATE])
     alike = reports.tune(results, [RATE], by={"regulator": "identity"})
-    return (
-        f"{tables.as_markdown(tuning.of_choices(own))}"
-        f"{_tables(reports.study(own.results), AT_THEIR_BEST)}"
-        f"{_tables(reports.study(alike.results), AT_ONE_RATE)}"
-    )
+    made = [tuning.of_choices(own), *_differences(reports.study(own.results), AT_THEIR_BEST)]
+    return _page([*made, *_differences(reports.study(alike.results), AT_ONE_RATE)])
 
 
-def _tables(study: Study, names: Any) -> str:
+def _differences(study: Study, names: Sequence[str]) -> list[tables.Table]:
     made = (tables.of_differences(study, SCORES[name]) for name in names)
-    return "\n".join(tables.as_markdown(table) for table in made if table is not None)
+    return [table for table in made if table is not None]
+
+
+def _page(made: Sequence[tables.Table]) -> str:
+    return "".join(f"#{tables.as_markdown(table)}\n" for table in made)  # below the study's heading
 
 
 def drawn(results: Results, maps: tuple[tuple[str, str], ...]) -> list[Any]:
