@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEBIAN := /usr/share/datasets/fashion-mnist
 DATA ?= $(DEBIAN)
 
-.PHONY: demo fashion test docs bench lint format clean
+.PHONY: demo fashion test docs bench lint format dist clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m experiments.digits
@@ -37,6 +37,11 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# A wheel and what it is built from, in dist/.
+dist: $(VENV)/ready
+	rm -rf dist *.egg-info
+	$(BIN)/uv build
+
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'error: $(PYTHON) is older than 3.11; try: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; }
@@ -54,4 +59,4 @@ $(DEBIAN):
 		"(Debian, Ubuntu), or a folder of the four published files: make fashion DATA=/path" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
