@@ -34,7 +34,7 @@ def uv(*arguments: str | Path) -> str:
     Raises:
       UvError: if it fails.
     """
-    command = [sys.executable, "-m", "uv", "--quiet", *arguments]
+    command = [sys.executable, "-m", "uv", *arguments]
     done = subprocess.run(command, env=ALONE, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise UvError(done.stderr.strip())

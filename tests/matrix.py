@@ -36,9 +36,9 @@ SELECTION = (
     "tests/engine/test_run.py",
     "tests/test_cli.py",
     "-k",
-    "not identity and not norm_clip",
+    "not identity and not norm_clip and not adaptive_ecgr",
 )
-"""Every algorithm against its plain loop under two regulators, the engine, the command line."""
+"""Every algorithm with ECGR against its plain loop, the engine, and the command line."""
 TOOLS = ("pytest", "hypothesis")
 SHOWN = ("jax", "flax", "optax", "numpy")
 
