@@ -40,7 +40,7 @@ format: $(VENV)/ready
 # A wheel and what it is built from, in dist/.
 dist: $(VENV)/ready
 	rm -rf dist *.egg-info
-	$(BIN)/uv build
+	$(BIN)/uv --system-certs build
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

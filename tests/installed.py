@@ -34,7 +34,8 @@ def uv(*arguments: str | Path) -> str:
     Raises:
       UvError: if it fails.
     """
-    command = [sys.executable, "-m", "uv", *arguments]
+    # certificates of the machine's, as pip takes them: a proxy's may be among them
+    command = [sys.executable, "-m", "uv", "--system-certs", *arguments]
     done = subprocess.run(command, env=ALONE, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise UvError(done.stderr.strip())

@@ -41,7 +41,7 @@ def with_validation(dataset: Dataset, fraction: float = 0.1) -> Dataset:
       >>> from fedjax_ecgr import datasets
       >>> split = with_validation(datasets.digits(), 0.1)
       >>> len(split.train.labels), len(split.validation.labels)
-      (1295, 142)
+      (1295, 143)
     """
     check.part("dataset", dataset, Dataset, "a Dataset, such as datasets.digits()")
     check.number("fraction", fraction, low=0, high=1, low_open=True, high_open=True)

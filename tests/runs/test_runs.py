@@ -502,6 +502,6 @@ def test_the_comparison_draws_mean_and_band():
 
 
 def test_everything_that_decides_a_run_is_in_its_configuration():
-    needs_code = {"algorithm", "model", "data", "test", "client_test", "loss"}
+    needs_code = {"algorithm", "model", "data", "test", "client_test", "validation", "loss"}
     taken = set(inspect.signature(simulation).parameters) - needs_code
     assert taken <= set(RunConfig.__annotations__)

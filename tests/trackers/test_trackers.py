@@ -116,8 +116,11 @@ def test_a_sweep_from_python_is_told_of(told):
     base = {"dataset": "digits", "model": "logistic_regression", "num_clients": 3, "rounds": 1}
     results = fx.sweep("st", base, grid={"seed": range(2)}, track=["noting"])
     assert [begun.name[:6] for begun in told[::3]] == ["seed=0", "seed=1"]
-    accuracies = [table["test_accuracy"][0] for table in told[1::3]]
-    np.testing.assert_array_equal(accuracies, results.history["test_accuracy"])
+    names = [begun.options["member"] for begun in told[::3]]
+    accuracies = dict(zip(names, (table["test_accuracy"][0] for table in told[1::3]), strict=True))
+    history = results.history
+    recorded = dict(zip(history["member"], history["test_accuracy"], strict=True))
+    assert accuracies == recorded
 
 
 def diverged(last: int) -> fx.DivergedError:
