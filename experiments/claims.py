@@ -241,7 +241,10 @@ def main(
         check.known("study", name, STUDIES)
     use_all_cores()
     keep_programs()
-    text = "# Evidence\n\n"
+    text = (
+        "# Evidence\n\n`python -m experiments.claims --write` makes this page; what follows from "
+        "it stands in [claims](claims.md).\n\n"
+    )
     for name in names or STUDIES:
         asked = STUDIES[name](out)
         run_study(asked.study, out / name)

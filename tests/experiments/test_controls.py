@@ -101,7 +101,11 @@ def enlisted():
 def test_steps_of_one_direction_have_another_s_length():
     def moved(algorithm, regulator):
         config = RunConfig(
-            algorithm=Choice(algorithm), regulator=Choice(regulator), num_clients=3, batch_size=128
+            model=Choice("logistic_regression"),
+            algorithm=Choice(algorithm),
+            regulator=Choice(regulator),
+            num_clients=3,
+            batch_size=128,
         )
         built = build(config)
         key = jax.random.key(0)
