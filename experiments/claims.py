@@ -262,7 +262,7 @@ def main(
 
 def section(results: Results) -> str:
     """Returns a study's tables of differences: at their best, and at one step size."""
-    if RATE not in results.axes or "validation_fraction" not in results.members:
+    if RATE not in results.axes or None in results.members["validation_fraction"]:
         return _page(_differences(reports.study(results), [*AT_THEIR_BEST, *AT_ONE_RATE]))
     own = reports.tune(results, [RATE])
     alike = reports.tune(results, [RATE], by={"regulator": "identity"})
