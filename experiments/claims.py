@@ -281,6 +281,8 @@ def _page(made: Sequence[tables.Table]) -> str:
 
 def drawn(results: Results, maps: tuple[tuple[str, str], ...]) -> list[Any]:
     """Returns the maps of the difference in accuracy, each method at its best."""
+    if not maps:
+        return []
     study = reports.study(reports.tune(results, [RATE]).results)
     score = SCORES["last_ten_accuracy"]
     return [

@@ -15,6 +15,7 @@ What ended stays in runs/flanders.json: the same command goes on.
 import json
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -92,9 +93,14 @@ def cells() -> Iterator[tuple[str, str, int]]:
                 yield rule, attack, malicious
 
 
+@cache
+def _images() -> fx.Dataset:
+    return fx.datasets.idx(data_path=str(DEBIAN))
+
+
 def accuracy(rule: str, attack: str, malicious: int, seed: int) -> float:
     """Returns the test accuracy after the last round in %; 0 for a run that diverged."""
-    data = fx.datasets.idx(data_path=str(DEBIAN))
+    data = _images()
     clients = fx.partition.dirichlet(data.train, num_clients=CLIENTS, alpha=0.5, seed=seed)
     ecgr = rule.endswith("ECGR clients")
     method = fx.fedavg(
