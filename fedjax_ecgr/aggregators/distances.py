@@ -35,6 +35,16 @@ def squared_distances(rows: Rows, unit: Array) -> Array:
     return sum_of_blocks(of_block, rows.values)
 
 
+def nearest_first(distances: Array, among: Array) -> Array:
+    """Returns in column i the distances of update i to the others, rising, then Inf: [c, c].
+
+    Args:
+      distances: [c, c].
+      among: [c] bool, the updates that there are.
+    """
+    return sort_present(distances, among[:, None] & ~jnp.eye(among.size, dtype=bool))
+
+
 def distances_to(centre: Array, rows: Rows) -> Array:
     """Returns ‖u_i − centre‖₂, [c], finite.
 

@@ -12,9 +12,8 @@ tie. All clients count the same.
 import jax.numpy as jnp
 
 from fedjax_ecgr.aggregators.base import Aggregator, Received
-from fedjax_ecgr.aggregators.distances import squared_distances, typical_size
+from fedjax_ecgr.aggregators.distances import nearest_first, squared_distances, typical_size
 from fedjax_ecgr.aggregators.matrix import Rows, by_rows
-from fedjax_ecgr.aggregators.sorting import sort_present
 from fedjax_ecgr.aggregators.tolerance import Need, check_whole, checker, tolerated
 from fedjax_ecgr.types import Array
 
@@ -60,8 +59,7 @@ def scores(distances: Array, among: Array, neighbours: Array) -> Array:
     """
     n = among.sum(dtype=jnp.int32)
     neighbours = jnp.clip(neighbours, jnp.minimum(1, n - 1), n - 1)
-    others = among[:, None] & ~jnp.eye(among.size, dtype=bool)
-    ordered = sort_present(distances, others)
+    ordered = nearest_first(distances, among)
     near = jnp.arange(among.size, dtype=jnp.int32)[:, None] < neighbours
     sums = jnp.sum(jnp.where(near, ordered, 0), axis=0)
     return jnp.where(among, jnp.minimum(sums, jnp.finfo(sums.dtype).max), jnp.inf)

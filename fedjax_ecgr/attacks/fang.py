@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_ecgr.aggregators.distances import power_of_two, squared_distances
+from fedjax_ecgr.aggregators.distances import nearest_first, power_of_two, squared_distances
 from fedjax_ecgr.aggregators.matrix import Rows
 from fedjax_ecgr.aggregators.sorting import sort_present
 from fedjax_ecgr.attacks.base import Attack, Attacking
@@ -47,13 +47,15 @@ class _Honest(NamedTuple):
     """What the search needs of the honest updates.
 
     Attributes:
-      among: [c + 1, c], row k the sum of the k least squared distances to the other honest ones.
+      apart: [c, c], in column i the squared distances of u_i to the other honest ones, rising.
+      among: [c + 1, c], row k the sum of the k least of them.
       products: [c], ⟨sign μ, u_i⟩.
       squares: [c], ‖u_i‖².
       present: [c] bool.
       number: n − m.
     """
 
+    apart: Array
     among: Array
     products: Array
     squares: Array
@@ -67,21 +69,20 @@ def _fang(rows: Rows, attacking: Attacking) -> Array:
     signs = jnp.sign(mean_of(rows))
     malicious = attacking.malicious.sum(dtype=jnp.int32)
     moved = jnp.sum(jnp.abs(signs))
-    distances = squared_distances(rows, jnp.ones_like(unit))
-    others = rows.present[:, None] & ~jnp.eye(rows.present.size, dtype=bool)
-    ordered = sort_present(distances, others)
+    apart = nearest_first(squared_distances(rows, jnp.ones_like(unit)), rows.present)
     honest = _Honest(
-        _sums(ordered, rows.num_present - 1),
+        apart,
+        _sums(apart, rows.num_present - 1),
         jnp.sum(rows.values * signs[None], axis=1),
         jnp.sum(jnp.square(rows.values), axis=1),
         rows.present,
         rows.num_present,
     )
-    total = rows.num_present + malicious
-    near = jnp.maximum(total - malicious - 2, jnp.minimum(1, total - 1))
-    apart = _sums(jnp.sqrt(ordered), rows.num_present - 1)[jnp.minimum(near, rows.num_present - 1)]
-    nearest = jnp.min(jnp.where(rows.present, apart, jnp.inf))
-    fraction = nearest / jnp.maximum(total - 2 * malicious - 1, 1).astype(nearest.dtype)
+    number = honest.number
+    near = jnp.maximum(number - 2, jnp.minimum(1, number + malicious - 1))
+    lengths = _sums(jnp.sqrt(apart), number - 1)[jnp.minimum(near, number - 1)]
+    nearest = jnp.min(jnp.where(rows.present, lengths, jnp.inf))
+    fraction = nearest / jnp.maximum(number - malicious - 1, 1).astype(nearest.dtype)
     furthest = jnp.sqrt(jnp.max(jnp.where(rows.present, honest.squares, 0)))
     start = (fraction + furthest) / jnp.sqrt(jnp.maximum(moved, 1))
 
@@ -99,9 +100,7 @@ def _chosen(honest: _Honest, malicious: Array, near: Array, moved: Array, length
     theirs = own[jnp.clip(near - (malicious - 1), 0, honest.number)]
 
     # of the honest ones: those nearer than the malicious, these, and more honest ones if need be
-    below = jnp.diff(honest.among, axis=0) < away[None]
-    there = jnp.arange(below.shape[0], dtype=jnp.int32)[:, None] < honest.number - 1
-    nearer = jnp.minimum((below & there).sum(axis=0, dtype=jnp.int32), near)
+    nearer = jnp.minimum((honest.apart < away[None]).sum(axis=0, dtype=jnp.int32), near)
     copies = jnp.minimum(malicious, near - nearer)
     column = jnp.arange(away.size, dtype=jnp.int32)
     scores = honest.among[near - copies, column] + copies.astype(away.dtype) * away

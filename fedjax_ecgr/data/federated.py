@@ -176,7 +176,16 @@ def held_examples(federated: FederatedDataset) -> Examples:
     """
     indices, sizes = np.asarray(federated.indices), np.asarray(federated.sizes)
     rows = indices[np.arange(indices.shape[1]) < sizes[:, np.newaxis]]
-    examples = federated.examples
+    return examples_at(federated.examples, rows)
+
+
+def examples_at(examples: Examples, rows: np.ndarray) -> Examples:
+    """Returns some of the examples; host-side.
+
+    Args:
+      examples: [N, ...] examples.
+      rows: which ones: their numbers, or [N] bool.
+    """
     return examples._replace(
         inputs=np.asarray(examples.inputs)[rows],
         labels=np.asarray(examples.labels)[rows],

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedjax_ecgr import check
-from fedjax_ecgr.data.federated import Dataset, Examples
+from fedjax_ecgr.data.federated import Dataset, examples_at
 
 _SPLIT_SEED = 0
 
@@ -50,10 +50,4 @@ def with_validation(dataset: Dataset, fraction: float = 0.1) -> Dataset:
     if of.ndim > 1:
         of = np.zeros(len(of), int) if train.owners is None else np.asarray(train.owners)
     apart = held_out(of, fraction)
-    return dataset._replace(train=_those(train, ~apart), validation=_those(train, apart))
-
-
-def _those(examples: Examples, chosen: np.ndarray) -> Examples:
-    owners = None if examples.owners is None else np.asarray(examples.owners)[chosen]
-    inputs, labels = (np.asarray(x)[chosen] for x in (examples.inputs, examples.labels))
-    return examples._replace(inputs=inputs, labels=labels, owners=owners)
+    return dataset._replace(train=examples_at(train, ~apart), validation=examples_at(train, apart))

@@ -19,6 +19,7 @@ from fedjax_ecgr.data.federated import (
     FederatedDataset,
     check_clients,
     check_examples,
+    examples_at,
     from_owners,
     held_examples,
     validate,
@@ -390,10 +391,9 @@ def _tests(
                 "by models of their own: each needs test examples of its own (partition.hold_out, "
                 "or test examples with owners)"
             )
-        own = np.asarray(test.owners) < data.num_clients
-        known = jax.tree.map(lambda x: np.asarray(x)[own] if np.ndim(x) else x, test)
-        known = known._replace(mean=test.mean, std=test.std)
-        client_test = from_owners(known, known.owners, data.num_clients)
+        owners = np.asarray(test.owners)
+        own = owners < data.num_clients
+        client_test = from_owners(examples_at(test, own), owners[own], data.num_clients)
     whole = evaluation_set(test, data, num_classes)
     if client_test is None:
         return Tests(whole, validation=validation)

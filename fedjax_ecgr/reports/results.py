@@ -20,8 +20,8 @@ from fedjax_ecgr.files import read_parquet
 MEMBER, STATUS, DIVERGED_IN = "member", "status", "diverged_in_round"
 FINISHED, DIVERGED = "finished", "diverged"
 _ABOUT = (MEMBER, STATUS, DIVERGED_IN)  # what no option of a configuration is called
-_LATER = ("validation_loss", "validation_accuracy")  # columns that older records lack
 _SPENT = ("compile_seconds", "run_seconds")  # likewise, where a folder has it
+_LATER = ("validation_loss", "validation_accuracy")  # columns that older records lack
 
 Rows = dict[str, np.ndarray]
 
@@ -163,8 +163,8 @@ def _table(folder: Path, name: str, wanted: Sequence[str] | None) -> tuple[Any, 
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = check.reason(error)
         raise InputError(f"{folder}: {name}: cannot be read as Parquet: {reason}") from None
-    for column in set(wanted or _ABOUT).difference(_LATER):
-        if column not in table.column_names:
+    for column in wanted or _ABOUT:
+        if column not in (*table.column_names, *_LATER):
             raise InputError(f"{folder}: {name}: the column {column!r} is missing")
     return table, table.schema.metadata or {}
 

@@ -55,8 +55,7 @@ def best_accuracy(rows: Rows) -> float:
 
 def last_ten_accuracy(rows: Rows) -> float:
     """Returns the mean test accuracy of the last ten evaluations, or of all if there are fewer."""
-    accuracy = _there(rows["test_accuracy"])[-10:]
-    return float(accuracy.mean()) if accuracy.size else math.nan
+    return mean_of_last_ten(rows["test_accuracy"])
 
 
 def oscillation(rows: Rows) -> float:
@@ -158,6 +157,12 @@ def scores(target_accuracy: float | None = None) -> dict[str, Score]:
             f"time {to}", partial(seconds_to, target_accuracy), "s", 1, 1, False
         ),
     }
+
+
+def mean_of_last_ten(values: np.ndarray) -> float:
+    """Returns the mean of the last ten values that there are, or of all if there are fewer."""
+    last = _there(values)[-10:]
+    return float(last.mean()) if last.size else math.nan
 
 
 def _there(values: np.ndarray) -> np.ndarray:

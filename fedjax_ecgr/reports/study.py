@@ -278,15 +278,17 @@ def _baseline(
     """Returns what each method is compared with, and what that is called."""
     if against is None:
         plain = {"regulator": "identity"}
-        if "regulator" not in axes or not any(_has(m, axes, plain) for m in methods):
+        if "regulator" not in axes or not any(has(m.values, axes, plain) for m in methods):
             return (None, *[0] * (len(methods) - 1)), methods[0].label
         against = plain
     _check(axes, methods, against)
     assigned = ", ".join(f"{axis}={value}" for axis, value in against.items())
-    chosen = [i for i, method in enumerate(methods) if _has(method, axes, against)]
+    chosen = [i for i, method in enumerate(methods) if has(method.values, axes, against)]
     found: list[int | None] = []
     for number, method in enumerate(methods):
-        fitting = [i for i in chosen if _equal_but_for(methods[i], method, axes, against)]
+        fitting = [
+            i for i in chosen if equal_but_for(methods[i].values, method.values, axes, against)
+        ]
         if number in fitting:  # it is one of those that others are compared with
             fitting = []
         if len(fitting) > 1:
@@ -313,8 +315,9 @@ def _check(axes: tuple[str, ...], methods: tuple[Group, ...], against: Mapping[s
             )
 
 
-def _has(method: Group, axes: tuple[str, ...], wanted: Mapping[str, str]) -> bool:
-    return all(_is(method.values[axes.index(axis)], text) for axis, text in wanted.items())
+def has(values: Values, axes: tuple[str, ...], wanted: Mapping[str, str]) -> bool:
+    """Whether values on some axes are what is wanted, as text."""
+    return all(_is(values[axes.index(axis)], text) for axis, text in wanted.items())
 
 
 def _is(value: Any, text: str) -> bool:
@@ -327,15 +330,15 @@ def _is(value: Any, text: str) -> bool:
         return False
 
 
-def _equal_but_for(
-    base: Group, method: Group, axes: tuple[str, ...], assigned: Mapping[str, str]
+def equal_but_for(
+    base: Values, values: Values, axes: tuple[str, ...], assigned: Mapping[str, str]
 ) -> bool:
-    """Whether a method is the base but for what is assigned, and the options that go with it."""
+    """Whether values are the base's but for what is assigned, and the options that go with it."""
 
     def equal(axis: str, b: Any, m: Any) -> bool:
         return axis in assigned or b == m or (_goes_with(axis, assigned) and None in (b, m))
 
-    return all(starmap(equal, zip(axes, base.values, method.values, strict=True)))
+    return all(starmap(equal, zip(axes, base, values, strict=True)))
 
 
 def _goes_with(axis: str, assigned: Mapping[str, str]) -> bool:

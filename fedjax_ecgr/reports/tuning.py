@@ -15,8 +15,9 @@ import numpy as np
 from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.kinds import write
-from fedjax_ecgr.reports.results import FINISHED, STATUS, Results, Rows, by_member
-from fedjax_ecgr.reports.study import SEEDS, Values, described
+from fedjax_ecgr.reports.results import FINISHED, MEMBER, STATUS, Results, Rows, by_member
+from fedjax_ecgr.reports.scores import mean_of_last_ten
+from fedjax_ecgr.reports.study import SEEDS, Values, described, equal_but_for, has
 from fedjax_ecgr.reports.tables import Entry, Table
 
 
@@ -53,9 +54,7 @@ class Tuned(NamedTuple):
 
 def validation_accuracy(rows: Rows) -> float:
     """Returns the mean validation accuracy of the last ten evaluations, or of all if fewer."""
-    accuracy = rows["validation_accuracy"]
-    accuracy = accuracy[~np.isnan(accuracy)][-10:]
-    return float(accuracy.mean()) if accuracy.size else math.nan
+    return mean_of_last_ten(rows["validation_accuracy"])
 
 
 def tune(results: Results, axes: Sequence[str], by: Mapping[str, str] | None = None) -> Tuned:
@@ -88,7 +87,7 @@ def tune(results: Results, axes: Sequence[str], by: Mapping[str, str] | None = N
         lambda: defaultdict(list)
     )
     scores: dict[int, float] = {}
-    for row, name in enumerate(results.members["member"]):
+    for row, name in enumerate(results.members[MEMBER]):
         where, values = (
             tuple(results.members[axis][row] for axis in some) for some in (others, tuned)
         )
@@ -110,21 +109,15 @@ def tune(results: Results, axes: Sequence[str], by: Mapping[str, str] | None = N
 def _alike(chosen: Sequence[Choice], axes: tuple[str, ...], by: Mapping[str, str]) -> list[Choice]:
     """Returns for each what was chosen for that which equals it but for the values of `by`."""
     for axis, text in by.items():
-        if axis not in axes or not any(
-            write(one.where[axes.index(axis)]) == text for one in chosen
-        ):
+        if axis not in axes or not any(has(one.where, axes, {axis: text}) for one in chosen):
             raise InputError(f"by: {axis}={text} is not allowed, no run of the study has it")
-    places = [i for i, axis in enumerate(axes) if axis.partition(".")[0] not in by]
+    bases = [one for one in chosen if has(one.where, axes, by)]
 
-    def rest(one: Choice) -> Values:
-        return tuple(one.where[i] for i in places)
+    def base_of(one: Choice) -> Choice:
+        fitting = (base for base in bases if equal_but_for(base.where, one.where, axes, by))
+        return next(fitting, one)
 
-    first = {
-        rest(one): one.values
-        for one in chosen
-        if all(write(one.where[axes.index(axis)]) == text for axis, text in by.items())
-    }
-    return [one._replace(values=first.get(rest(one), one.values)) for one in chosen]
+    return [one._replace(values=base_of(one).values) for one in chosen]
 
 
 def _choice(
@@ -141,7 +134,7 @@ def _choice(
 
 def _only(results: Results, rows: np.ndarray, others: Sequence[str]) -> Results:
     members = {name: column[rows] for name, column in results.members.items()}
-    there = np.isin(results.history["member"].astype(str), members["member"].astype(str))
+    there = np.isin(results.history[MEMBER].astype(str), members[MEMBER].astype(str))
     history = {name: column[there] for name, column in results.history.items()}
     axes = tuple(axis for axis in results.axes if axis in others or axis in SEEDS)
     return Results(axes, members, history)
