@@ -75,22 +75,6 @@ def published(
     )
 
 
-def niid_bench(algorithm: str, partition: Choice, **own: float) -> RunConfig:
-    """NIID-Bench's set-up: its CNN, pixels in [0, 1], 10 local epochs of batches of 64."""
-    numbers = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 1e-5}
-    return RunConfig(
-        dataset=Choice("idx", {"mean": (0.0,), "std": (255.0,)}),
-        partition=partition,
-        model=Choice("niid_cnn"),
-        algorithm=Choice(algorithm, {**numbers, **own}),
-        num_clients=10,
-        rounds=50,
-        batch_size=64,
-        local_epochs=10,
-        eval_batch_size=1000,
-    )
-
-
 def _published() -> dict[str, RunConfig]:
     return {name: published(regulator) for name, regulator in REGULATORS.items()}
 
@@ -107,28 +91,9 @@ def _schedules() -> dict[str, RunConfig]:
     }
 
 
-def _niid() -> dict[str, RunConfig]:
-    partitions = {
-        "iid": Choice("iid"),
-        "dirichlet": Choice("niid_dirichlet", {"alpha": 0.5, "min_size": 10}),
-    }
-    methods: dict[str, dict[str, float]] = {
-        "fedavg": {},
-        "fedprox": {"mu": 0.01},
-        "fednova": {},
-        "scaffold": {},
-    }
-    return {
-        f"{partition}-{method}": niid_bench(method, choice, **own)
-        for partition, choice in reversed(partitions.items())
-        for method, own in methods.items()
-    }
-
-
 STUDIES: Mapping[str, Callable[[], dict[str, RunConfig]]] = {
     "published": _published,
     "schedules": _schedules,
-    "niid": _niid,
 }
 
 SCORES: Mapping[str, Callable[[np.ndarray], float]] = {

@@ -33,6 +33,7 @@ ROWS: dict[str, Callable[[Bench], Result]] = {
     "ecgr-short": ecgr_short.measure,
     "ecgr-short-torch": ecgr_short.measure_torch,
     "sweep-lenet": sweep_lenet.measure,
+    "sweep-lenet-small": sweep_lenet.measure_small,
     "sweep-processes": sweep_processes.measure,
     "sweep-thousand-pfl": sweep_thousand.measure_pfl,
     "sweep-thousand-flower": sweep_thousand.measure_flower,

@@ -104,9 +104,10 @@ class RunConfig:
       system: what clients' devices manage in a round, and in what time.
       augmentations: what changes images at random while clients train, in this order.
       malicious_share: share of all clients that is malicious, in [0, 1), where there is an attack.
-      client_test_fraction: share of each client's examples held out for its own test, in (0, 1), by
-        which every client is judged; by default none. Personal models need it, and so do partitions
-        that shift inputs: there, these are all the test examples.
+      client_test_fraction: share of each client's examples held out for its own test, in [0, 1), by
+        which every client is judged; by default none. Personal models need it. Partitions that
+        shift inputs do too: there, these are all the test examples, or with 0 the source's are,
+        which are not shifted.
       validation_fraction: share of the training examples, in (0, 1), that nobody trains on and the
         global model is judged by besides, to choose hyperparameters; by default none.
       num_clients: number of clients.
@@ -190,7 +191,8 @@ class RunConfig:
         for name in ("client_test_fraction", "validation_fraction"):
             if getattr(self, name) is not None:
                 share = getattr(self, name)
-                check.number(name, share, low=0, high=1, low_open=True, high_open=True)
+                optional = name == "client_test_fraction"
+                check.number(name, share, low=0, high=1, low_open=not optional, high_open=True)
 
     @property
     def data_name(self) -> str:
@@ -366,19 +368,19 @@ def federation_of(
     test: Examples | None = dataset.test
     client_test = None
     shifted = clients.examples is not dataset.train  # and no client's inputs are like the source's
-    if config.client_test_fraction is not None:
-        clients, client_test = hold_out(
-            clients, config.client_test_fraction, seed=partition_seed(config)
-        )
+    share = config.client_test_fraction
+    if share:
+        clients, client_test = hold_out(clients, share, seed=partition_seed(config))
         test = None if shifted else test
-    elif shifted:
+    elif shifted and share is None:
         raise InputError(
             f"client_test_fraction: None is not allowed with {config.partition.name}, which shifts "
-            "each client's inputs in a way of its own: each needs test examples, such as 0.25"
+            "each client's inputs in a way of its own: each needs test examples, such as 0.25, or "
+            "0 for the source's, which are not shifted"
         )
     elif personal and dataset.test.owners is None:
         raise InputError(
-            f"client_test_fraction: None is not allowed with {config.algorithm.name}, whose "
+            f"client_test_fraction: {share} is not allowed with {config.algorithm.name}, whose "
             "clients are judged by models of their own: each needs test examples, such as 0.25"
         )
     validation = dataset.validation

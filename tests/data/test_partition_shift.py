@@ -235,3 +235,16 @@ def test_a_run_measures_client_accuracy_on_each_client_s_own_examples(name):
 def test_a_run_on_shifted_inputs_needs_test_examples_of_each_client(name):
     with pytest.raises(InputError, match=rf"client_test_fraction: None .* {name}, which shifts"):
         build(RunConfig(partition=Choice(name)))
+
+
+@pytest.mark.parametrize("name", SHIFTS)
+def test_asked_for_none_of_the_clients_a_run_is_judged_by_inputs_that_are_not_shifted(name):
+    config = RunConfig(
+        partition=Choice(name), model=Choice("logistic_regression"), client_test_fraction=0
+    )
+    built = build(config)
+    state = built.init(jax.random.key(0))
+    test = data_of(config).test
+    expected = np.mean(right(test, range(len(test.labels)), state.params))
+    evaluation = built.evaluate(state)
+    np.testing.assert_allclose(evaluation.accuracy, expected, rtol=1e-6)
