@@ -30,20 +30,30 @@ class Peer(NamedTuple):
       requirements: what pip is told to install.
       oldest: the oldest Python it runs on.
       newest: the newest one.
+      free_threaded: whether that is to be one without a global interpreter lock.
     """
 
     requirements: tuple[str, ...]
     oldest: Version = (3, 11)
     newest: Version = (3, 14)
+    free_threaded: bool = False
 
 
 PEERS: dict[str, Peer] = {
     "torch": Peer((TORCH, "numpy")),
     "pfl": Peer(("pfl==0.6.0", TORCH, "numpy"), oldest=(3, 10), newest=(3, 12)),
     "flower": Peer(("flwr[simulation]==1.41.0", TORCH, "numpy")),
+    "blazefl": Peer(
+        ("blazefl[contrib]==3.0.0", TORCH, "numpy"), oldest=(3, 14), free_threaded=True
+    ),
 }
 
-PROGRAMS = {"torch_loop": "torch", "pfl_loop": "pfl", "flower_loop": "flower"}
+PROGRAMS = {
+    "torch_loop": "torch",
+    "pfl_loop": "pfl",
+    "flower_loop": "flower",
+    "blazefl_loop": "blazefl",
+}
 """Which peer's environment a program runs in; one that is not here runs in this one."""
 
 Commands = Callable[[str], list[str]]
@@ -59,7 +69,9 @@ def commands(given: Mapping[str, str]) -> Commands:
     def command(program: str) -> list[str]:
         peer = PROGRAMS.get(program)
         python = sys.executable if peer is None else given.get(peer) or str(environment(peer))
-        return [python, "-m", f"benchmarks.programs.{program}"]
+        # a module that does not know of free threads would turn the lock on again
+        flags = ["-X", "gil=0"] if peer is not None and PEERS[peer].free_threaded else []
+        return [python, *flags, "-m", f"benchmarks.programs.{program}"]
 
     return command
 
@@ -103,15 +115,16 @@ def _interpreter(folder: Path) -> Path:
 
 def _python_for(name: str, peer: Peer) -> str:
     """Returns this Python, or one on the PATH, that a peer runs on."""
-    if peer.oldest <= sys.version_info[:2] <= peer.newest:
+    if not peer.free_threaded and peer.oldest <= sys.version_info[:2] <= peer.newest:
         return sys.executable
+    suffix = "t" if peer.free_threaded else ""
     minors = range(peer.newest[1], peer.oldest[1] - 1, -1)
     for minor in minors:
-        if found := shutil.which(f"python3.{minor}"):
+        if found := shutil.which(f"python3.{minor}{suffix}"):
             return found
     oldest, newest = (".".join(map(str, version)) for version in (peer.oldest, peer.newest))
     raise PeerError(
-        f"{name}: needs a Python from {oldest} to {newest}, and this is "
-        f"{sys.version_info[0]}.{sys.version_info[1]}: put a python{newest} on the PATH, "
-        f"or name an interpreter that has {name} with --peer {name}=PYTHON"
+        f"{name}: needs a {'free-threaded ' * peer.free_threaded}Python from {oldest} to {newest}, "
+        f"and this is {sys.version_info[0]}.{sys.version_info[1]}: put a python{newest}{suffix} on "
+        f"the PATH, or name an interpreter that has {name} with --peer {name}=PYTHON"
     )
