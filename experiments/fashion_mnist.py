@@ -1,11 +1,11 @@
-"""ECGR on real Fashion-MNIST by the published schedule, step sizes, and NIID-Bench's settings.
+"""ECGR on real Fashion-MNIST by the published schedule, and by other step sizes.
 
 Commands:  python -m experiments.fashion_mnist published --seeds 10
            python -m experiments.fashion_mnist schedules
-           python -m experiments.fashion_mnist niid
-Set-ups:   the functions `published` and `niid_bench` below; ten clients, all in every round.
+Set-up:    the function `published` below; ten clients, all in every round. All four algorithms in
+           this set-up are published.toml, NIID-Bench's settings niid_bench.toml, beside this file.
 Hardware:  2 CPU cores that had other work too, a client on each (JAX_NUM_CPU_DEVICES=2): 205 to
-           485 s a run of `published`, 590 to 700 s of `niid`; 97 and 82 minutes as above.
+           485 s a run of `published`; 97 minutes as above.
 Results:   test accuracy in %, mean ± sample standard deviation over seeds, and the paired
            difference with its 95 % interval (bootstrap) and wins/ties/losses.
 
@@ -25,12 +25,6 @@ Results:   test accuracy in %, mean ± sample standard deviation over seeds, and
 
            A larger or a constant step size does for plain FedAvg what ECGR does and much more;
            what ECGR adds to it shrinks from 3.0 to 0.4 points, which one seed cannot tell from 0.
-
-           niid, seed 0     FedAvg   FedProx   FedNova   SCAFFOLD   (last round)
-           Dirichlet(0.5)    87.70     87.59     87.56      88.27
-           IID               89.25     89.38     89.14      88.90
-
-           All within 1.1 points of what Flower's rerun of NIID-Bench has; docs/fashion_mnist.md.
 """
 
 import sys

@@ -46,7 +46,11 @@ def run_block(
     length: int,
 ) -> tuple[State, RoundInfo]:
     """Runs `count` rounds in a program for `length`, so that no remainder compiles again."""
-    one = partial(run_round, setting, data, key=key, hyperparameters=hyperparameters)
+    traced = jax.jit(partial(run_round, setting), inline=True)  # once, for its shapes and the loop
+
+    def one(state: State) -> tuple[State, RoundInfo]:
+        return traced(data, state, key, hyperparameters)
+
     shapes = jax.eval_shape(one, state)[1]
 
     def step(state: State, index: Array) -> tuple[State, RoundInfo]:

@@ -185,6 +185,7 @@ def _on_one_device(
     slots: PyTree,
 ) -> tuple[PyTree, PyTree]:
     chunk_size, beside = placement.chunk_size, placement.beside
+    function = jax.jit(function, inline=True)  # traced once, for what the sum is like and the loop
 
     def of_all(longest: PyTree) -> PyTree:
         # the same for all members around, so that a loop over it is one loop for all of them
@@ -209,7 +210,8 @@ def _on_one_device(
 
     chunks = jax.tree.map(lambda x: x.reshape(-1, chunk_size, *x.shape[1:]), slots)
     slot = jax.tree.map(lambda x: x[0], slots)
-    shapes = jax.eval_shape(lambda slot: function(context, slot, None)[0], slot)
+    longest = None if chunk_size == 1 and beside is None else extent(slot)
+    shapes = jax.eval_shape(lambda slot: function(context, slot, longest)[0], slot)
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     total, kept = jax.lax.scan(step, zero, chunks)
     return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), kept)

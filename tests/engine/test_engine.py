@@ -358,6 +358,21 @@ def test_nothing_is_compiled_after_the_first_block():
     assert compilations.count == 0  # another seed, other numbers: the same program
 
 
+@pytest.mark.parametrize("layout", [{"placement": "scan"}, {"placement": "vmap", "chunk_size": 3}])
+def test_a_client_is_traced_once_for_what_it_sends_and_once_for_the_program(layout):
+    traced, fedavg = [], fx.fedavg()
+
+    def client(client, local):
+        traced.append(True)
+        return fedavg.client(client, local)
+
+    counted = fedavg._replace(client=client)
+    built = fx.simulation(counted, model(), federation(), batch_size=BATCH, **layout)
+    assert len(traced) == 1
+    fx.run(built, rounds=2)
+    assert len(traced) == 2
+
+
 def test_a_sweep_over_beta_is_one_program():
     built = fx.simulation(method("fedavg", True), model(), federation(), batch_size=BATCH)
     key, betas = jax.random.key(0), jnp.array([0.0, 0.5, 1.0])
