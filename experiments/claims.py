@@ -1,6 +1,8 @@
 """What is claimed of ECGR, each where it could fail: methods tuned alike, compared seed by seed.
 
-Command:   python -m experiments.claims [STUDY …] [--write]
+Commands:  python -m experiments.claims [STUDY …] [--write]
+           python -m experiments.claims published --out runs/cifar10 --model bncnn \
+             --dataset '{ name = "tfds", data-name = "cifar10" }'
 Set-ups:   the functions of `STUDIES`. Every method's step size is that which examples choose that
            nobody trains on; what compares only at one step size (divergence, variance, oscillation)
            is compared at the one chosen for the method without ECGR. Ten seeds, each with a
@@ -9,10 +11,12 @@ Hardware:  2 CPU cores; how long each study took stands in docs/evidence.md.
 Result:    docs/claims.md, from docs/evidence.md, which `--write` makes of what is recorded.
 
 What ended stays: the same command goes on. Fashion-MNIST is Debian's package, see docs/data.md.
+`published` is run only where it is named; it takes any data there is: MNIST, CIFAR-10, LC25000 ….
 """
 
 import io
 import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -40,7 +44,22 @@ DIGITS = {
     "num-clients": 10,
     "rounds": 50,
 }
+PUBLISHED = Path(__file__).with_name("published.toml")
 SMALL = (6_000, 2_000)  # training and test images of Fashion-MNIST, the first ones
+
+
+class Given(NamedTuple):
+    """What the studies are made of.
+
+    Attributes:
+      folder: of all studies.
+      dataset: of `published`, as a study file says it.
+      model: of `published`, likewise.
+    """
+
+    folder: Path
+    dataset: Any
+    model: Any
 
 
 class Asked(NamedTuple):
@@ -57,9 +76,9 @@ class Asked(NamedTuple):
     maps: tuple[tuple[str, str], ...] = ()
 
 
-def digits(folder: Path) -> Asked:
+def digits(given: Given) -> Asked:
     """All base algorithms over four degrees of label skew."""
-    del folder
+    del given
     return Asked(
         "Digits: four algorithms, label skew",
         sweeps.study(
@@ -75,9 +94,9 @@ def digits(folder: Path) -> Asked:
     )
 
 
-def synthetic(folder: Path) -> Asked:
+def synthetic(given: Given) -> Asked:
     """All base algorithms over three degrees of heterogeneity, with many local steps."""
-    del folder
+    del given
     return Asked(
         "synthetic(α, β): four algorithms, 30 clients, 10 a round, 5 local epochs",
         sweeps.study(
@@ -105,12 +124,12 @@ def synthetic(folder: Path) -> Asked:
     )
 
 
-def fashion(folder: Path) -> Asked:
+def fashion(given: Given) -> Asked:
     """FedAvg and SCAFFOLD with LeNet on a tenth of Fashion-MNIST."""
     return Asked(
         "Fashion-MNIST, 6,000 images: LeNet, label skew",
         sweeps.study(
-            {**_small_lenet(folder), "validation-fraction": 0.1},
+            {**_small_lenet(given.folder), "validation-fraction": 0.1},
             grid={
                 "algorithm": ["fedavg", "scaffold"],
                 "regulator": REGULATORS,
@@ -122,9 +141,9 @@ def fashion(folder: Path) -> Asked:
     )
 
 
-def when(folder: Path) -> Asked:
+def when(given: Given) -> Asked:
     """FedAvg on digits: what of label skew, local work, step size and schedule decides."""
-    del folder
+    del given
     return Asked(
         "When? Digits: label skew × local epochs × batch × momentum × schedule",
         sweeps.study(
@@ -144,7 +163,7 @@ def when(folder: Path) -> Asked:
     )
 
 
-def what(folder: Path) -> Asked:
+def what(given: Given) -> Asked:
     """What of ECGR does it? Controls, where training ends early and ECGR gains."""
     controls.enlist()
     plain, ecgr = {"algorithm": "fedavg"}, {"algorithm": "fedavg", "regulator": "ecgr"}
@@ -152,7 +171,7 @@ def what(folder: Path) -> Asked:
         "What of it? Fashion-MNIST, 6,000 images, by a schedule that ends early: controls",
         sweeps.study(
             {
-                **_small_lenet(folder),
+                **_small_lenet(given.folder),
                 "partition.alpha": 0.1,
                 "algorithm.decay": 0.5,
                 "algorithm.decay-every": 5,
@@ -179,12 +198,22 @@ def what(folder: Path) -> Asked:
     )
 
 
-STUDIES: Mapping[str, Callable[[Path], Asked]] = {
+def published(given: Given) -> Asked:
+    """All base algorithms by the paper's schedule, on any data."""
+    study = tomllib.loads(PUBLISHED.read_text())
+    grid = {**study.pop("grid"), "partition": {"alpha": [0.1]}, "seed": SEEDS}
+    study |= {"dataset": given.dataset, "model": given.model}
+    return Asked("By the published schedule", sweeps.study(study, grid=grid))
+
+
+EVIDENCE = ("digits", "synthetic", "fashion", "when", "what")
+STUDIES: Mapping[str, Callable[[Given], Asked]] = {
     "digits": digits,
     "synthetic": synthetic,
     "fashion": fashion,
     "when": when,
     "what": what,
+    "published": published,
 }
 
 AT_THEIR_BEST = ("last_ten_accuracy", "best_accuracy", "worst_client_accuracy", "on_the_way")
@@ -235,18 +264,23 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="folder of all studies")] = Path("runs/claims"),
     pages: Annotated[bool, typer.Option("--write", help="docs/evidence.md of all of them")] = False,
+    dataset: Annotated[
+        str, typer.Option(help="of `published`, as in a study file")
+    ] = f'{{ name = "idx", data-path = "{DEBIAN}" }}',
+    model: Annotated[str, typer.Option(help="of `published`")] = "lenet",
 ) -> None:
     """Runs what is not recorded yet of the studies, and says what came of them."""
-    for name in names or STUDIES:
+    for name in names or EVIDENCE:
         check.known("study", name, STUDIES)
+    given = Given(out, _written(dataset), _written(model))
     use_all_cores()
     keep_programs()
     text = (
         "# Evidence\n\n`python -m experiments.claims --write` makes this page; what follows from "
         "it stands in [claims](claims.md).\n\n"
     )
-    for name in names or STUDIES:
-        asked = STUDIES[name](out)
+    for name in names or EVIDENCE:
+        asked = STUDIES[name](given)
         run_study(asked.study, out / name)
         results = reports.read(out / name)
         made = f"## {asked.title}\n\n{section(results)}"
@@ -258,6 +292,14 @@ def main(
                     plots.save(figure, file, "png")
     if pages:
         write(Path("docs/evidence.md"), lambda file: file.write(text.encode()))
+
+
+def _written(text: str) -> Any:
+    """Returns a value as a study file writes it; a bare name is one."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def section(results: Results) -> str:

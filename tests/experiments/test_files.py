@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import fashion_mnist
+from experiments import claims, fashion_mnist
 from fedjax_ecgr import sweeps
 
 FOLDER = Path(fashion_mnist.__file__).parent
@@ -37,3 +37,20 @@ def test_a_published_run_is_the_same_by_either_way():
         for seed in range(5):
             member = fashion_mnist._member(config, fashion_mnist.DEBIAN, seed)
             assert sweeps.identity(member) in recorded
+
+
+def test_claims_by_the_published_schedule_are_of_any_data_and_model():
+    of = '{ name = "tfds", data-name = "cifar10" }'
+    given = claims.Given(Path("unused"), claims._written(of), claims._written("bncnn"))
+    configs = list(sweeps.members_of(claims.published(given).study).configs.values())
+    assert len(configs) == 4 * 2 * 10
+    for config in configs:
+        assert (config.dataset.name, config.dataset.options["data_name"]) == ("tfds", "cifar10")
+        assert config.model.name == "bncnn"
+    usual = claims.Given(
+        Path("unused"),
+        claims._written(f'{{ name = "idx", data-path = "{claims.DEBIAN}" }}'),
+        "lenet",
+    )
+    again = sweeps.members_of(claims.published(usual).study).configs
+    assert len(again.keys() & members("published").keys()) == 4 * 2 * 5
