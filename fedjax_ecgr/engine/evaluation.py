@@ -45,12 +45,14 @@ class EvaluationSet(NamedTuple):
       counts: [groups] how many labels each group has, padding apart.
       shares: [K, groups], row i the share of each group in client i's accuracy; each row sums to
         1. None where each group is one client.
+      size: int32, how many examples there are; those beyond are none.
     """
 
     examples: Examples
     groups: AnyArray
     counts: AnyArray
     shares: AnyArray | None
+    size: AnyArray
 
 
 class Tests(NamedTuple):
@@ -88,16 +90,17 @@ class Evaluation(NamedTuple):
 def evaluation_set(test: Examples, data: FederatedDataset, num_classes: int) -> EvaluationSet:
     """Returns `test` with what it says of each client of `data`; host-side."""
     labels = np.asarray(test.labels, np.int32)
+    size = np.array(len(labels), np.int32)
     if test.owners is not None:
         _, owners = np.unique(np.asarray(test.owners), return_inverse=True)
         owners = owners.reshape(-1, *(1,) * (labels.ndim - 1))
         groups = np.broadcast_to(owners, labels.shape).astype(np.int32)
-        return EvaluationSet(test, groups, np.bincount(groups[labels > PADDING]), None)
+        return EvaluationSet(test, groups, np.bincount(groups[labels > PADDING]), None, size)
     counts = np.bincount(labels[labels > PADDING], minlength=num_classes)
     held = label_counts(data, num_classes) * (counts > 0)
     held = held[held.sum(axis=1) > 0]
     shares = held / held.sum(axis=1, keepdims=True)
-    return EvaluationSet(test, np.maximum(labels, 0), counts, shares)
+    return EvaluationSet(test, np.maximum(labels, 0), counts, shares, size)
 
 
 def judge(
@@ -154,7 +157,7 @@ def evaluate(
 
     def one_batch(_: None, rows: Array) -> tuple[None, tuple[Array, Array]]:
         batch = jnp.minimum(rows, total - 1)
-        return None, _judged(model, loss, examples, batch, rows < total, params, batch_stats)
+        return None, _judged(model, loss, examples, batch, rows < test.size, params, batch_stats)
 
     _, (losses, hits) = jax.lax.scan(one_batch, None, rows)
     # counted in 32 bits at least, whatever the parameters are

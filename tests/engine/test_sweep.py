@@ -7,7 +7,7 @@ import pytest
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.data import from_owners
-from fedjax_ecgr.engine.groups import Member, grouped
+from fedjax_ecgr.engine.groups import Member, Room, grouped
 from fedjax_ecgr.engine.sweep import run_members
 from fedjax_ecgr.engine.waves import compile_group, outcomes_of, run_wave
 from fedjax_ecgr.samplers import uniform
@@ -134,15 +134,34 @@ def test_clients_that_are_judged_by_models_of_their_own(x64):
     assert_alone(members, outcomes)
 
 
+@pytest.mark.parametrize(("placement", "at_once"), [("scan", 1), ("vmap", 2)])
+def test_members_whose_data_are_of_other_sizes_run_by_one_program(x64, placement, at_once):
+    more = examples(90, 3)
+
+    def parts(data, count, seed):
+        held = {"test": examples(count, seed), "validation": examples(count - 4, seed + 1)}
+        train, own = fx.partition.hold_out(division(20, 10, 5, 8, train=data), 0.3, seed=seed)
+        return train, {**held, "client_test": own}
+
+    (few, tests), (many, more_tests) = parts(TRAIN, 17, 5), parts(more, 9, 7)
+    base = simulation(few, placement=placement, eval_batch_size=8, **tests)
+    other = base.with_data(many, **more_tests)
+    members = [Member(base, 0), Member(other, 0), Member(other, 1)]
+    assert len(grouped(members, members_at_once=at_once, num_devices=1)) == 1
+    layout = {"members_at_once": at_once, "num_devices": 1}
+    assert_alone(members, run_members(members, rounds=ROUNDS, eval_every=EVERY, **layout))
+
+
 def test_members_that_differ_in_shape_or_setting_are_groups_of_their_own():
     base = simulation(division(20, 10, 5, 8))
     wider = base.with_data(division(8, 10, 30, 5), test=TEST)
     other = simulation(division(20, 10, 5, 8), batch_size=8)
-    tested = base.with_data(division(20, 10, 5, 8), test=examples(9, 2))
-    members = [Member(base, 0), Member(other, 0), Member(wider, 1), Member(tested), Member(base, 2)]
+    fewer = base.with_data(division(20, 0, 5, 8), test=TEST)  # one has nothing to be judged by
+    members = [Member(base, 0), Member(other, 0), Member(wider, 1), Member(fewer), Member(base, 2)]
     groups = grouped(members, num_devices=2)
     assert [group.members for group in groups] == [(0, 2, 4), (1,), (3,)]
-    assert groups[0].room == (max(one.inputs.data.indices.shape[1] for one in (base, wider)), 0)
+    each = max(one.inputs.data.indices.shape[1] for one in (base, wider))
+    assert groups[0].room == Room(examples=60, each=each, tests=17)
     assert [group.layout.wave for group in groups] == [4, 1, 1]
 
 
