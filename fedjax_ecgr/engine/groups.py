@@ -1,6 +1,6 @@
 """Members of a sweep by the programs that run them, and how these meet the hardware."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -9,13 +9,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from fedjax_ecgr import check
-from fedjax_ecgr.data.federated import Examples, FederatedDataset
 from fedjax_ecgr.engine import hosts
-from fedjax_ecgr.engine.evaluation import EvaluationSet
 from fedjax_ecgr.engine.placement import AXIS as CLIENTS
-from fedjax_ecgr.engine.program import Inputs, Simulation
+from fedjax_ecgr.engine.program import Simulation
+from fedjax_ecgr.engine.room import Room, emptied, room_of
 from fedjax_ecgr.engine.run import MAX_SEED, check_schedule
-from fedjax_ecgr.types import AnyArray
 
 AXIS = "members"
 _A_DEVICE = 64  # members of a wave on each device, at most
@@ -76,26 +74,6 @@ class Layout(NamedTuple):
         if self.for_clients > 1:
             where = f"on each of {self.num_devices} × {self.for_clients} devices"
         return f"{inner} {where}, {self.wave} in a wave"
-
-
-class Room(NamedTuple):
-    """How much inputs hold, or have room for.
-
-    Attributes:
-      examples: training examples.
-      each: a client's, of these.
-      tests: test examples.
-      validation: validation examples.
-      own_tests: examples of which each client has its own to be tested on.
-      own_each: a client's, of these.
-    """
-
-    examples: int
-    each: int
-    tests: int = 0
-    validation: int = 0
-    own_tests: int = 0
-    own_each: int = 0
 
 
 class Group(NamedTuple):
@@ -194,7 +172,7 @@ def _layout(count: int, cohort: int, at_once: int, available: int, *, alone: boo
 
 def _kind(member: Member) -> tuple[Any, ...]:
     """Returns what members that run by one program have in common; hashable."""
-    inputs = _resized(member.simulation.inputs, Room(0, 0), _emptied)
+    inputs = emptied(member.simulation.inputs)
     leaves, tree = jax.tree.flatten(inputs)
     shapes = tuple((np.shape(x), np.result_type(x).name) for x in leaves)
     numbers = jax.tree.structure(member.numbers)
@@ -229,64 +207,3 @@ def _of_like_width(widths: Mapping[int, int]) -> list[list[int]]:
         [n for n, width in widths.items() if width in known[start:end]]
         for start, end in zip(starts, ends, strict=True)
     ]
-
-
-def with_room(inputs: Inputs, room: Room) -> Inputs:
-    """Returns inputs with so much room, zeros in what they do not fill."""
-    return _resized(inputs, room, _padded)
-
-
-def room_of(inputs: Inputs) -> Room:
-    """Returns the room that inputs have."""
-
-    def count(examples: Examples) -> int:
-        return examples.labels.shape[0]
-
-    data, tests = inputs
-    room = Room(count(data.examples), data.indices.shape[1])
-    if tests is None:
-        return room
-    room = room._replace(tests=count(tests.all.examples))
-    if tests.validation is not None:
-        room = room._replace(validation=count(tests.validation.examples))
-    if tests.clients is not None:
-        own = tests.clients
-        room = room._replace(own_tests=count(own.examples), own_each=own.indices.shape[1])
-    return room
-
-
-def _resized(inputs: Inputs, room: Room, resize: Callable[[AnyArray, int, int], Any]) -> Inputs:
-    """Returns inputs whose arrays have the sizes of a room: `resize(array, size, axis)`."""
-
-    def rows(examples: Examples, size: int) -> Examples:
-        owners = None if examples.owners is None else resize(examples.owners, size, 0)
-        given = resize(examples.inputs, size, 0), resize(examples.labels, size, 0)
-        return examples._replace(inputs=given[0], labels=given[1], owners=owners)
-
-    def divided(data: FederatedDataset, size: int, width: int) -> FederatedDataset:
-        indices = resize(data.indices, width, 1)
-        return data._replace(examples=rows(data.examples, size), indices=indices)
-
-    def judged(test: EvaluationSet, size: int) -> EvaluationSet:
-        groups = resize(test.groups, size, 0)
-        return test._replace(examples=rows(test.examples, size), groups=groups)
-
-    data, tests = divided(inputs.data, room.examples, room.each), inputs.tests
-    if tests is not None:
-        tests = tests._replace(all=judged(tests.all, room.tests))
-        if tests.validation is not None:
-            tests = tests._replace(validation=judged(tests.validation, room.validation))
-        if tests.clients is not None:
-            tests = tests._replace(clients=divided(tests.clients, room.own_tests, room.own_each))
-    return Inputs(data, tests)
-
-
-def _padded(array: AnyArray, size: int, axis: int) -> AnyArray:
-    missing = size - array.shape[axis]
-    if not missing:
-        return array
-    return np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)])
-
-
-def _emptied(array: AnyArray, size: int, axis: int) -> AnyArray:
-    return np.empty([size if i == axis else n for i, n in enumerate(array.shape)], array.dtype)

@@ -14,9 +14,10 @@ from fedjax_ecgr import metrics
 from fedjax_ecgr.engine import hosts, memory
 from fedjax_ecgr.engine.block import run_block
 from fedjax_ecgr.engine.evaluation import Evaluation, judge
-from fedjax_ecgr.engine.groups import AXIS, Group, Layout, Member, with_room
+from fedjax_ecgr.engine.groups import AXIS, Group, Layout, Member
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.program import Inputs, as_stored
+from fedjax_ecgr.engine.room import with_room
 from fedjax_ecgr.engine.round import RoundInfo
 from fedjax_ecgr.engine.run import (
     DivergedError,

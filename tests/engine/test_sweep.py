@@ -7,7 +7,8 @@ import pytest
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.data import from_owners
-from fedjax_ecgr.engine.groups import Member, Room, grouped
+from fedjax_ecgr.engine.groups import Member, grouped
+from fedjax_ecgr.engine.room import Room
 from fedjax_ecgr.engine.sweep import run_members
 from fedjax_ecgr.engine.waves import compile_group, outcomes_of, run_wave
 from fedjax_ecgr.samplers import uniform
