@@ -116,7 +116,7 @@ def synthetic(given: Given) -> Asked:
             grid={
                 "algorithm": ALGORITHMS,
                 "regulator": REGULATORS,
-                "learning-rate": [0.001, 0.003, 0.01, 0.03],
+                "learning-rate": [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03],
                 "seed": SEEDS,
             },
             zip={"dataset.alpha": [0.0, 0.5, 1.0], "dataset.beta": [0.0, 0.5, 1.0]},
@@ -155,7 +155,7 @@ def when(given: Given) -> Asked:
                 "batch-size": [16, 128],
                 "momentum": [0.0, 0.9],
                 "algorithm.decay": [1.0, 0.5],
-                "learning-rate": [0.005, 0.05, 0.5],
+                "learning-rate": [0.005, 0.05, 0.15, 0.5, 1.5],
                 "seed": SEEDS,
             },
         ),
@@ -275,9 +275,10 @@ def main(
     given = Given(out, _written(dataset), _written(model))
     use_all_cores()
     keep_programs()
+    asked_for = " ".join(["python -m experiments.claims", *(names or ()), "--write"])
     text = (
-        "# Evidence\n\n`python -m experiments.claims --write` makes this page; what follows from "
-        "it stands in [claims](claims.md).\n\n"
+        f"# Evidence\n\n`{asked_for}` makes this page; what follows from it stands in "
+        "[claims](claims.md).\n\n"
     )
     for name in names or EVIDENCE:
         asked = STUDIES[name](given)
