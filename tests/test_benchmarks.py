@@ -431,17 +431,12 @@ def test_a_peer_that_needs_another_python_says_which(tmp_path, monkeypatch):
 
 PEER_TASKS = {
     "torch_loop": (TASK, federation()),
-    "pfl_loop": (
-        Work("mlp", batch_size=4, cohort_size=2, learning_rate=0.05),
-        work.images(3, 6, (784,)),
-    ),
-    "flower_loop": (
-        Work("mlp", batch_size=4, cohort_size=2, learning_rate=0.05),
-        work.images(3, 6, (784,)),
-    ),
-    "blazefl_loop": (
-        Work("mlp", batch_size=4, cohort_size=2, learning_rate=0.05),
-        work.images(3, 6, (784,)),
+    **dict.fromkeys(
+        ("pfl_loop", "flower_loop", "blazefl_loop"),
+        (
+            Work("mlp", batch_size=4, cohort_size=2, learning_rate=0.05),
+            work.images(3, 6, (784,)),
+        ),
     ),
 }
 

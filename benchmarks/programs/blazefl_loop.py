@@ -38,7 +38,7 @@ def main(path: str) -> None:
         common = {
             "model_selector": _Models(network),
             "model_name": task.work.model,
-            "dataset": _Loaders(clients, task.work.batch_size, shuffle),
+            "dataset": _Loaders(clients, shuffle),
             "num_clients": len(clients),
             "device": str(device),
             "batch_size": task.work.batch_size,
@@ -96,11 +96,10 @@ class _Loaders(NamedTuple):
     """A partitioned dataset of tensors."""
 
     clients: list[torch_loop.Client]
-    batch_size: int
     shuffle: bool
 
     def get_dataloader(self, type_: Any, cid: int, batch_size: int, generator: Any) -> "_Batches":
-        return _Batches(self.clients[cid], self.batch_size, generator if self.shuffle else None)
+        return _Batches(self.clients[cid], batch_size, generator if self.shuffle else None)
 
 
 class _Batches:

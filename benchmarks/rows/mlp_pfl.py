@@ -8,17 +8,20 @@ TASK = Work("mlp", batch_size=10, learning_rate=0.05, cohort_size=50)
 
 def measure(bench: Bench) -> Result:
     """Measures plain FedAvg."""
+    targets = {"cpu": at_least(6), "gpu": at_least(50)}
+    return compare(bench, comparison(bench, "pfl_loop")._replace(targets=targets))
+
+
+def comparison(bench: Bench, program: str, rounds: int = 20) -> Comparison:
+    """Returns this federation's comparison with a program, without a target."""
     clients = 60 if bench.quick else 1000
-    return compare(
-        bench,
-        Comparison(
-            title=f"MLP, {clients:,} × 50, cohort {TASK.cohort_size}",
-            task=TASK,
-            federation=federation(clients),
-            program="pfl_loop",
-            targets={"cpu": at_least(6), "gpu": at_least(50)},
-            rounds=2 if bench.quick else 20,
-        ),
+    return Comparison(
+        title=f"MLP, {clients:,} × 50, cohort {TASK.cohort_size}",
+        task=TASK,
+        federation=federation(clients),
+        program=program,
+        targets={},
+        rounds=2 if bench.quick else rounds,
     )
 
 

@@ -13,17 +13,19 @@ SMALL = lenet_torch.TASK._replace(batch_size=10, cohort_size=10)
 def measure(bench: Bench) -> Result:
     """Measures members of 1,280 images a step, which take up much of an accelerator alone."""
     data = lenet_torch.federation(lenet_torch.examples(bench))
-    return _measure(bench, "LeNet, 10 × 3,000", lenet_torch.TASK, data)
+    return _measure(bench, lenet_torch.TASK, data)
 
 
 def measure_small(bench: Bench) -> Result:
     """Measures members of 100 images a step."""
     data = images(100, 60 if bench.quick else 600, (28, 28, 1))
-    return _measure(bench, "LeNet, 100 × 600, cohort 10", SMALL, data)
+    return _measure(bench, SMALL, data)
 
 
-def _measure(bench: Bench, one: str, task: Work, federation: Federation) -> Result:
+def _measure(bench: Bench, task: Work, federation: Federation) -> Result:
     members = 16 if bench.quick else 64
+    clients = f"{len(federation.sizes)} × {federation.sizes[0]:,}"
+    cohort = f", cohort {task.cohort_size}" if task.cohort_size else ""
 
     def figure(ours: list[float], theirs: list[float]) -> float:
         return members * statistics.median(t / o for o, t in zip(ours, theirs, strict=True))
@@ -31,7 +33,7 @@ def _measure(bench: Bench, one: str, task: Work, federation: Federation) -> Resu
     return compare(
         bench,
         Comparison(
-            title=f"{members} members of {one}, ECGR",
+            title=f"{members} members of LeNet, {clients}{cohort}, ECGR",
             task=task._replace(members=members),
             federation=federation,
             program="ours",

@@ -185,6 +185,7 @@ def _on_one_device(
     slots: PyTree,
 ) -> tuple[PyTree, PyTree]:
     chunk_size, beside = placement.chunk_size, placement.beside
+    alone = chunk_size == 1 and beside is None
     function = jax.jit(function, inline=True)  # traced once, for what the sum is like and the loop
 
     def of_all(longest: PyTree) -> PyTree:
@@ -192,7 +193,6 @@ def _on_one_device(
         return longest if beside is None else jax.lax.pmax(longest, beside)
 
     def one(slot: PyTree) -> tuple[PyTree, PyTree]:
-        alone = beside is None
         summand, kept = function(context, slot, None if alone else of_all(extent(slot)))
         return summand, jax.tree.map(lambda x: x[None], kept)
 
@@ -210,7 +210,7 @@ def _on_one_device(
 
     chunks = jax.tree.map(lambda x: x.reshape(-1, chunk_size, *x.shape[1:]), slots)
     slot = jax.tree.map(lambda x: x[0], slots)
-    longest = None if chunk_size == 1 and beside is None else extent(slot)
+    longest = None if alone else extent(slot)
     shapes = jax.eval_shape(lambda slot: function(context, slot, longest)[0], slot)
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     total, kept = jax.lax.scan(step, zero, chunks)

@@ -69,9 +69,11 @@ def _resized(inputs: Inputs, room: Room, resize: Callable[[AnyArray, int, int], 
     """Returns inputs whose arrays have the sizes of a room: `resize(array, size, axis)`."""
 
     def rows(examples: Examples, size: int) -> Examples:
-        owners = None if examples.owners is None else resize(examples.owners, size, 0)
-        given = resize(examples.inputs, size, 0), resize(examples.labels, size, 0)
-        return examples._replace(inputs=given[0], labels=given[1], owners=owners)
+        return examples._replace(
+            inputs=resize(examples.inputs, size, 0),
+            labels=resize(examples.labels, size, 0),
+            owners=None if examples.owners is None else resize(examples.owners, size, 0),
+        )
 
     def divided(data: FederatedDataset, size: int, width: int) -> FederatedDataset:
         indices = resize(data.indices, width, 1)

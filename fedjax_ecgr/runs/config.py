@@ -188,11 +188,10 @@ class RunConfig:
         check.number("malicious_share", self.malicious_share, low=0, high=1, high_open=True)
         if self.malicious_share and self.attack.name == "none":
             raise InputError("malicious_share: nobody attacks, choose an attack")
-        for name in ("client_test_fraction", "validation_fraction"):
+        for name, low_open in (("client_test_fraction", False), ("validation_fraction", True)):
             if getattr(self, name) is not None:
                 share = getattr(self, name)
-                optional = name == "client_test_fraction"
-                check.number(name, share, low=0, high=1, low_open=not optional, high_open=True)
+                check.number(name, share, low=0, high=1, low_open=low_open, high_open=True)
 
     @property
     def data_name(self) -> str:

@@ -41,16 +41,13 @@ def test_a_published_run_is_the_same_by_either_way():
 
 def test_claims_by_the_published_schedule_are_of_any_data_and_model():
     of = '{ name = "tfds", data-name = "cifar10" }'
-    given = claims.Given(Path("unused"), claims._written(of), claims._written("bncnn"))
+    own = {"dataset": claims._written(of), "model": claims._written("bncnn")}
+    given = claims.Given(Path("unused"), own)
     configs = list(sweeps.members_of(claims.published(given).study).configs.values())
     assert len(configs) == 4 * 2 * 10
     for config in configs:
         assert (config.dataset.name, config.dataset.options["data_name"]) == ("tfds", "cifar10")
         assert config.model.name == "bncnn"
-    usual = claims.Given(
-        Path("unused"),
-        claims._written(f'{{ name = "idx", data-path = "{claims.DEBIAN}" }}'),
-        "lenet",
-    )
+    usual = claims.Given(Path("unused"), {})
     again = sweeps.members_of(claims.published(usual).study).configs
     assert len(again.keys() & members("published").keys()) == 4 * 2 * 5
