@@ -3,11 +3,10 @@
 import inspect
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import Spec
@@ -15,12 +14,15 @@ from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.models.flax_nnx import broadcast_mask, keep_if_empty
 from fedjax_ecgr.types import Array, DType, PyTree
 
+if TYPE_CHECKING:
+    from flax import linen
+
 WHILE_TRAINING = {"train": True, "deterministic": False, "use_running_average": False}
 """The keywords by which a module may learn whether it trains, and what they are when it does."""
 
 
 def from_linen(
-    module: linen.Module,
+    module: "linen.Module",
     spec: Spec,
     name: str = "",
     dtype: DType = jnp.float32,
@@ -71,6 +73,8 @@ def from_linen(
       InputError: the module is none, or keeps batch statistics and does not take `mask`, so that
         rows which only fill a batch up would count in them, or no keyword that says it trains.
     """
+    from flax import linen  # takes as long as half of JAX: who has no such module does not wait
+
     if not isinstance(module, linen.Module):
         raise InputError(f"module: {module!r} is no flax.linen module")
     name = name or type(module).__name__

@@ -3,19 +3,21 @@
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.types import Array, PyTree
 
+if TYPE_CHECKING:
+    from flax import nnx
+
 
 def from_nnx(
-    module: nnx.Module | Callable[[nnx.Rngs], nnx.Module],
+    module: "nnx.Module | Callable[[nnx.Rngs], nnx.Module]",
     name: str = "",
     *,
     head: Sequence[str] = (),
@@ -64,6 +66,8 @@ def from_nnx(
       InputError: the module is none or has no such attribute, or keeps batch statistics and does
         not take `mask`, so that rows which only fill a batch up would count in them.
     """
+    from flax import nnx  # takes as long as half of JAX: who has no such module does not wait
+
     build = (lambda _: nnx.clone(module)) if isinstance(module, nnx.Module) else module
     abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     if not isinstance(abstract, nnx.Module):
@@ -131,19 +135,23 @@ def keep_if_empty(mask: Array, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda n, o: jnp.where(some, n, o), new, old)
 
 
-def _split(module: nnx.Module) -> tuple[Any, nnx.State, nnx.State, nnx.State]:
+def _split(module: "nnx.Module") -> tuple[Any, "nnx.State", "nnx.State", "nnx.State"]:
     """Returns the module's graph, parameters, random streams, and the rest: its statistics."""
+    from flax import nnx
+
     graph, *states = nnx.split(module, nnx.Param, nnx.RngState, ...)
     params, streams, stats = states
     return graph, params, streams, stats
 
 
-def _filled(state: nnx.State, values: PyTree) -> nnx.State:
+def _filled(state: "nnx.State", values: PyTree) -> "nnx.State":
+    from flax import nnx
+
     state = _fresh(state)
     nnx.replace_by_pure_dict(state, values)
     return state
 
 
-def _fresh(state: nnx.State) -> nnx.State:
+def _fresh(state: "nnx.State") -> "nnx.State":
     """Returns a copy whose variables belong to the present trace, which alone may change them."""
     return jax.tree.map(lambda leaf: leaf, state)

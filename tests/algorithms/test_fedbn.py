@@ -1,5 +1,7 @@
 """FedBN on a model with batch normalisation, against each client's own steps by hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,12 +44,17 @@ def test_normalisation_stays_with_the_client(x64):
     params, stats = (jax.device_get(x) for x in (state.params, state.batch_stats))
     owns = [(params["bn1"], stats) for _ in range(3)]
 
-    def loss(params, stats, rows):
-        outputs, stats = net.apply(
-            params, stats, jnp.asarray(data.examples.inputs[rows]),
-            mask=jnp.ones(len(rows), bool), train=True, key=key,
+    @partial(jax.jit, static_argnames="train")
+    def apply(params, stats, rows, train):
+        return net.apply(
+            params, stats, jnp.asarray(data.examples.inputs)[rows],
+            mask=jnp.ones(len(rows), bool), train=train, key=key,
         )  # fmt: skip
-        labels = data.examples.labels[rows]
+
+    @partial(jax.grad, has_aux=True)
+    def gradient_of(params, stats, rows):
+        outputs, stats = apply(params, stats, rows, train=True)
+        labels = jnp.asarray(data.examples.labels)[rows]
         return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean(), stats
 
     for _ in range(2):
@@ -56,7 +63,7 @@ def test_normalisation_stays_with_the_client(x64):
             norm, own_stats = owns[client]
             rows = data.indices[client][: SIZES[client]]
             start = {**params, "bn1": norm}
-            gradient, own_stats = jax.grad(loss, has_aux=True)(start, own_stats, rows)
+            gradient, own_stats = jax.jit(gradient_of)(start, own_stats, rows)
             ends[client] = jax.tree.map(lambda w, g: w - 0.1 * g, start, gradient)
             owns[client] = (ends[client]["bn1"], own_stats)
         mean = jax.tree.map(lambda a, b: 0.4 * a + 0.6 * b, ends[0], ends[1])
@@ -81,10 +88,7 @@ def test_normalisation_stays_with_the_client(x64):
     for client in (0, 1):
         rows = data.indices[client][: SIZES[client]]
         norm, own_stats = owns[client]
-        outputs, _ = net.apply(
-            {**params, "bn1": norm}, own_stats, jnp.asarray(data.examples.inputs[rows]),
-            mask=jnp.ones(len(rows), bool), train=False, key=key,
-        )  # fmt: skip
+        outputs, _ = apply({**params, "bn1": norm}, own_stats, rows, train=False)
         hits.append(np.mean(np.asarray(outputs).argmax(axis=1) == data.examples.labels[rows]))
     np.testing.assert_allclose(evaluation.clients.mean, np.mean(hits))
 
@@ -128,7 +132,7 @@ def test_only_normalisation_of_a_block_stays():
     assert own["block"]["norm"].keys() == {"bias", "scale"}
     built = fx.simulation(fx.algorithms.fedbn(), net, data, client_test=data, batch_size=6)
     key = jax.random.key(1)
-    state, _ = built.round(built.init(key), key, built.hyperparameters)
+    state, _ = jax.jit(built.round)(built.init(key), key, built.hyperparameters)
     block, before = state.params["block"], built.init(key).params["block"]
     assert np.abs(block["conv"]["kernel"] - before["conv"]["kernel"]).max() > 1e-4
     np.testing.assert_array_equal(block["norm"]["scale"], before["norm"]["scale"])

@@ -111,7 +111,7 @@ def test_steps_of_one_direction_have_another_s_length():
         key = jax.random.key(0)
         start = built.init(key)
         before = jax.tree.map(np.array, start.params)
-        after, _ = built.round(start, key, built.hyperparameters)
+        after, _ = jax.jit(built.round)(start, key, built.hyperparameters)
         leaves = jax.tree.map(lambda b, a: (b - a).ravel(), before, after.params)
         return np.concatenate(jax.tree.leaves(leaves))
 

@@ -9,6 +9,7 @@ from fedjax_ecgr import sweeps
 
 FOLDER = Path(fashion_mnist.__file__).parent
 METHODS = {"fedavg", "fedprox", "fednova", "scaffold"}
+PERSONAL = {"fedavg", "fedprox", "perfedavg", "pfedme", "ditto", "apfl", "fedper", "fedrep"}
 
 
 def members(name):
@@ -16,9 +17,15 @@ def members(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("combinations", 320), ("niid_bench", 28), ("published", 80)]
+    ("name", "count", "algorithms"),
+    [
+        ("combinations", 320, METHODS),
+        ("niid_bench", 28, METHODS),
+        ("published", 80, METHODS),
+        ("pfllib", 16, PERSONAL),
+    ],
 )
-def test_all_methods_meet_the_same_settings(name, count):
+def test_all_methods_meet_the_same_settings(name, count, algorithms):
     configs = list(members(name).values())
     assert len(configs) == count
     settings = {}
@@ -27,7 +34,7 @@ def test_all_methods_meet_the_same_settings(name, count):
         settings.setdefault(repr(met), []).append((config.algorithm.name, config.regulator.name))
     (methods,) = {frozenset(met) for met in settings.values()}
     assert all(len(met) == len(methods) for met in settings.values())
-    assert {algorithm for algorithm, _ in methods} == METHODS
+    assert {algorithm for algorithm, _ in methods} == algorithms
 
 
 def test_a_published_run_is_the_same_by_either_way():

@@ -22,6 +22,7 @@ def pool(x, side=2, edge=0):
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, (1, 2, 2, 1), edges)
 
 
+@functools.partial(jax.jit, static_argnames=("edge", "stride"))
 def convolved(params, x, edge, stride=1):
     y = conv(x, params["kernel"], (stride, stride), ((edge, edge),) * 2)
     return y + params["bias"].reshape(1, 1, 1, -1) if "bias" in params else y
@@ -46,7 +47,8 @@ def built(name, spec, **options):
 
 def run(model, params, stats, x, train=False, key=KEY):
     mask = jnp.ones(len(x), bool)
-    return model.apply(params, stats, jnp.asarray(x), mask=mask, train=train, key=key)
+    apply = jax.jit(functools.partial(model.apply, train=train))
+    return apply(params, stats, jnp.asarray(x), mask=mask, key=key)
 
 
 def images(*shape):
@@ -179,6 +181,7 @@ def test_resnet18_is_its_definition(x64, stem, norm):
     model, p, stats = built("resnet18", fx.Spec((35, 32, 3), 4), stem=stem, norm=norm, width=4)
     x = images(2, 35, 32, 3)
 
+    @functools.partial(jax.jit, static_argnames=("edge", "stride"))
     def layer(params, stats, x, edge, stride=1):
         y = convolved(params["conv"], x, edge, stride)
         scale, shift = (params["norm"][name].reshape(1, 1, 1, -1) for name in ("scale", "bias"))

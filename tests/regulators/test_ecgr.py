@@ -39,7 +39,6 @@ def flatten(tree):
 
 def per_step(regulator, deltas, max_steps, active=None):
     """Feeds the deltas one by one, as the engine does."""
-    active = jnp.ones(len(deltas), bool) if active is None else active
 
     def step(state, x):
         return regulator.update(x[0], state, x[1]), None
@@ -47,11 +46,16 @@ def per_step(regulator, deltas, max_steps, active=None):
     def again(state, x):
         return regulator.replay.update(x[0], state, x[1]), None
 
-    params, steps = as_tree(deltas[0]), (as_tree(deltas), active)
-    state, _ = jax.lax.scan(step, regulator.init(params, max_steps), steps)
-    if regulator.replay is not None:
-        state, _ = jax.lax.scan(again, regulator.replay.init(params, state), steps)
-    return regulator.finalize(state, as_tree(jnp.where(active[:, None], deltas, 0).sum(axis=0)))
+    @jax.jit
+    def all_of(deltas, active):
+        params, steps = as_tree(deltas[0]), (as_tree(deltas), active)
+        state, _ = jax.lax.scan(step, regulator.init(params, max_steps), steps)
+        if regulator.replay is not None:
+            state, _ = jax.lax.scan(again, regulator.replay.init(params, state), steps)
+        total = jnp.where(active[:, None], deltas, 0).sum(axis=0)
+        return regulator.finalize(state, as_tree(total))
+
+    return all_of(deltas, jnp.ones(len(deltas), bool) if active is None else active)
 
 
 @pytest.mark.parametrize("rule", RULES)
