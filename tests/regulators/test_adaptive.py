@@ -17,18 +17,23 @@ NUMBERS = {"beta": 0.5, "select_ratio": 0.4, "rate": 0.7, "target": 0.95}
 def rounds(regulator, numbers, cases):
     """β's and updates of one client over some rounds of deltas."""
     params = jnp.zeros(cases[0].shape[1])
-    memory, found = regulator.remember(params), []
-    for deltas in cases:
-        given = Given({k: jnp.asarray(v, params.dtype) for k, v in numbers.items()}, memory)
+
+    @jax.jit
+    def one(deltas, given):
         state = regulator.init(params, len(deltas) + 2, given)
         for delta in deltas:
-            state = regulator.update(jnp.asarray(delta), state)
+            state = regulator.update(delta, state)
         if regulator.replay is not None:
             state = regulator.replay.init(params, state, given)
             for delta in deltas:
-                state = regulator.replay.update(jnp.asarray(delta), state)
-        update, info = regulator.finalize(state, jnp.asarray(deltas.sum(axis=0)), given)
-        memory = regulator.learn(memory, info, given)
+                state = regulator.replay.update(delta, state)
+        update, info = regulator.finalize(state, deltas.sum(axis=0), given)
+        return update, info, regulator.learn(given.memory, info, given)
+
+    memory, found = regulator.remember(params), []
+    for deltas in cases:
+        given = Given({k: jnp.asarray(v, params.dtype) for k, v in numbers.items()}, memory)
+        update, info, memory = one(jnp.asarray(deltas), given)
         found.append((np.asarray(update), float(info.beta), float(memory), info))
     return found
 

@@ -1,0 +1,66 @@
+"""The attacks as the baseline computes them, by NumPy; and the page says what was found."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import flanders
+from fedjax_ecgr.attacks.base import Attacking
+
+CLIENTS, MALICIOUS = 12, 3
+
+
+def sent(attack, honest):
+    """Returns what malicious clients send, who are the first ones and trained something else."""
+    malicious = np.arange(CLIENTS) < MALICIOUS
+    updates = np.concatenate([np.full((MALICIOUS, honest.shape[1]), 50.0), honest])
+    attacking = Attacking(
+        jax.random.key(0), jnp.ones(CLIENTS), jnp.asarray(malicious), jnp.ones(CLIENTS, bool), {}
+    )
+    after = np.asarray(attack.together({"w": jnp.asarray(updates)}, attacking)["w"])
+    np.testing.assert_array_equal(after[MALICIOUS:], honest)
+    assert (after[:MALICIOUS] == after[0]).all()
+    return after[0]
+
+
+def by_search(honest):
+    """Their search for λ, as a loop."""
+    mean, std = honest.mean(axis=0), honest.std(axis=0)
+    limit = max(np.sum((a - b) ** 2) for a in honest for b in honest)
+    found, tried, step = 6.0, 5.0, 2.5
+    while step > 1e-5:
+        near = max(np.sum((mean + tried * std - u) ** 2) for u in honest) < limit
+        found = tried if near else found
+        tried += step / 2 if near else -step / 2
+        step /= 2
+    return found, mean + found * std
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("outlier", "bounded"), [(0.0, False), (40.0, True)])
+def test_their_min_max_ends_its_search_or_takes_six(outlier, bounded):
+    honest = np.random.default_rng(0).normal(size=(CLIENTS - MALICIOUS, 30))
+    honest[0] += outlier
+    lam, expected = by_search(honest)
+    assert (lam < 6) == bounded
+    np.testing.assert_allclose(sent(flanders.flanders_min_max(), honest), expected, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_their_lie_has_the_root_of_the_deviation():
+    honest = np.random.default_rng(0).normal(size=(CLIENTS - MALICIOUS, 30))
+    supporters = CLIENTS // 2 + 1 - MALICIOUS
+    share = (CLIENTS - MALICIOUS - supporters) / (CLIENTS - MALICIOUS)
+    z = float(jax.scipy.stats.norm.cdf(share))
+    expected = honest.mean(axis=0) + z * np.sqrt(honest.std(axis=0))
+    np.testing.assert_allclose(sent(flanders.flanders_lie(), honest), expected, rtol=1e-12)
+
+
+def test_the_page_has_what_was_found_beside_theirs():
+    found = {"mean | none | 0 | 0": 85.0, "mean | Gauss | 20 | 0": 20.0}
+    found |= {"median | Gauss | 20 | 0": 80.0, "Bulyan | Gauss | 20 | 0": 70.0}
+    page = flanders.page(found, seeds=1)
+    assert "| mean | 85.0 (68) | 20.0 (25) | – |" in page
+    # theirs: Bulyan 71, the median 66, the mean 25
+    assert "| Gauss, 20 | 2 of 3 | median above Bulyan |" in page
