@@ -14,6 +14,7 @@ What ended stays in runs/flanders.json: the same command goes on.
 """
 
 import json
+import statistics
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -30,10 +31,9 @@ import fedjax_ecgr as fx
 from experiments.fashion_mnist import DEBIAN
 from fedjax_ecgr import InputError, keep_programs
 from fedjax_ecgr.aggregators.base import Aggregator
-from fedjax_ecgr.aggregators.distances import squared_distances
 from fedjax_ecgr.aggregators.matrix import Rows
 from fedjax_ecgr.attacks.base import Attack, Attacking
-from fedjax_ecgr.attacks.colluding import colluding, mean_of, std_of
+from fedjax_ecgr.attacks.colluding import colluding, farthest_apart, mean_of, std_of
 from fedjax_ecgr.devices import use_all_cores
 from fedjax_ecgr.files import write_json
 from fedjax_ecgr.reports.statistics import mean_std
@@ -42,16 +42,27 @@ from fedjax_ecgr.types import Array
 
 CLIENTS, ROUNDS = 100, 50
 SHARES = (20, 60)
-# Theirs, after the last round, one run each, read off pictures: by no attack, by 20 malicious and
-# by 60, whose attacks are THEIRS.
-PUBLISHED = {
-    "mean": (68, 25, 17, 57, 11, 28, 10, 19, 10),
-    "median": (71, 66, 65, 67, 60, 65, 10, 10, 10),
-    "trimmed mean": (69, 69, 54, 62, 58, 33, 10, 17, 10),
-    "Multi-Krum": (66, 74, 65, 70, 67, 71, 10, 12, 10),
-    "Bulyan": (62, 71, 72, 69, 76),
-}
+ECGR = "mean, ECGR clients"  # a rule beside those of `rules`
+
+Column = tuple[str, int]
+"""An attack, and how many are malicious."""
+
+NO_ATTACK: Column = ("none", 0)
 THEIRS = ("Gauss", "LIE, theirs", "OPT", "AGR-MM, theirs")
+UNDER_ATTACK = [(attack, malicious) for malicious in SHARES for attack in THEIRS]
+
+
+def _read_off(*values: int) -> dict[Column, int]:
+    return dict(zip([NO_ATTACK, *UNDER_ATTACK], values, strict=False))
+
+
+PUBLISHED = {  # after the last round, one run each, read off pictures
+    "mean": _read_off(68, 25, 17, 57, 11, 28, 10, 19, 10),
+    "median": _read_off(71, 66, 65, 67, 60, 65, 10, 10, 10),
+    "trimmed mean": _read_off(69, 69, 54, 62, 58, 33, 10, 17, 10),
+    "Multi-Krum": _read_off(66, 74, 65, 70, 67, 71, 10, 12, 10),
+    "Bulyan": _read_off(62, 71, 72, 69, 76),
+}
 APART = 5  # points, by which rules must differ there to have an order
 
 
@@ -79,8 +90,7 @@ def flanders_min_max() -> Attack:
     def rule(rows: Rows, attacking: Attacking) -> Array:
         mean = mean_of(rows)
         direction = std_of(rows, mean)
-        distances = squared_distances(rows, jnp.ones_like(mean[0]))
-        limit = jnp.max(jnp.where(rows.present[:, None] & rows.present[None], distances, 0))
+        limit = farthest_apart(rows)
 
         def halve(_: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             found, tried, step = state
@@ -103,6 +113,7 @@ ATTACKS = {
     "AGR-MM": fx.attacks.min_max(),
     "AGR-MM, theirs": flanders_min_max(),
 }
+COLUMNS = [NO_ATTACK, *((attack, malicious) for malicious in SHARES for attack in ATTACKS)]
 
 
 def rules(malicious: int) -> dict[str, Aggregator | None]:
@@ -118,12 +129,17 @@ def rules(malicious: int) -> dict[str, Aggregator | None]:
     return found
 
 
-def cells() -> Iterator[tuple[str, str, int]]:
-    """Yields every rule, attack and number of malicious clients; ECGR under the mean is a rule."""
-    for malicious in (0, *SHARES):
-        for rule in (*rules(malicious), "mean, ECGR clients"):
-            for attack in ATTACKS if malicious else ("none",):
-                yield rule, attack, malicious
+def cells() -> Iterator[tuple[str, Column]]:
+    """Yields the rules of every column, those that there are for so many malicious clients."""
+    for column in COLUMNS:
+        for rule in (*rules(column[1]), ECGR):
+            yield rule, column
+
+
+def named(rule: str, column: Column, seed: int) -> str:
+    """Returns the name under which a run is recorded."""
+    attack, malicious = column
+    return f"{rule} | {attack} | {malicious} | {seed}"
 
 
 @cache
@@ -131,11 +147,11 @@ def _images() -> fx.Dataset:
     return fx.datasets.idx(data_path=str(DEBIAN))
 
 
-def accuracy(rule: str, attack: str, malicious: int, seed: int) -> float:
+def accuracy(rule: str, column: Column, seed: int) -> float:
     """Returns the test accuracy after the last round in %; 0 for a run that diverged."""
-    data = _images()
+    data, (attack, malicious) = _images(), column
     clients = fx.partition.dirichlet(data.train, num_clients=CLIENTS, alpha=0.5, seed=seed)
-    ecgr = rule.endswith("ECGR clients")
+    ecgr = rule == ECGR
     method = fx.fedavg(
         learning_rate=0.001,
         optimizer=lambda rate, numbers: optax.adam(rate),
@@ -172,10 +188,10 @@ def main(
     record.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, float] = json.loads(record.read_text()) if record.exists() else {}
     for seed in range(seeds):
-        for rule, attack, malicious in cells():
-            name = f"{rule} | {attack} | {malicious} | {seed}"
+        for rule, column in cells():
+            name = named(rule, column, seed)
             if name not in found:
-                found[name] = accuracy(rule, attack, malicious, seed)
+                found[name] = accuracy(rule, column, seed)
                 print(f"{name}: {found[name]:.2f}", flush=True)
                 write_json(record, found)
     text = page(found, seeds)
@@ -185,19 +201,17 @@ def main(
 
 def page(found: dict[str, float], seeds: int) -> str:
     """Returns the page: a row a rule, a column an attack and number of malicious clients."""
-    columns = [("none", 0), *((attack, m) for m in SHARES for attack in ATTACKS)]
     ours = {
         (rule, column): values
-        for rule in (*PUBLISHED, "mean, ECGR clients")
-        for column in columns
+        for rule, column in cells()
         if (values := _values(found, rule, column, seeds))
     }
     rows = [
-        [rule, *(_entry(ours, rule, column, seeds) for column in columns)]
-        for rule in (*PUBLISHED, "mean, ECGR clients")
+        [rule, *(_entry(ours, rule, column, seeds) for column in COLUMNS)]
+        for rule in (*PUBLISHED, ECGR)
     ]
-    headings = [_titled(column) for column in columns]
-    orders = [[_titled(column), *_order(ours, column)] for column in THERE if column[1]]
+    headings = [_titled(column) for column in COLUMNS]
+    orders = [[_titled(column), *_order(ours, column)] for column in UNDER_ATTACK]
     return (
         "# Attacks on Fashion-MNIST\n\n"
         "100 clients, all take part, Dirichlet(0.5); MLP 784-256-128-64-10 with dropout 0.2; Adam "
@@ -219,8 +233,6 @@ def page(found: dict[str, float], seeds: int) -> str:
     )
 
 
-THERE = [("none", 0), *((attack, m) for m in SHARES for attack in THEIRS)]
-Column = tuple[str, int]
 Found = dict[tuple[str, Column], list[float]]
 
 
@@ -230,33 +242,23 @@ def _titled(column: Column) -> str:
 
 
 def _values(found: dict[str, float], rule: str, column: Column, seeds: int) -> list[float]:
-    names = (f"{rule} | {column[0]} | {column[1]} | {seed}" for seed in range(seeds))
+    names = (named(rule, column, seed) for seed in range(seeds))
     return [found[name] for name in names if name in found]
-
-
-def _theirs(rule: str, column: Column) -> int | None:
-    known = dict(zip(THERE, PUBLISHED.get(rule, ()), strict=False))
-    return known.get(column)
 
 
 def _entry(ours: Found, rule: str, column: Column, seeds: int) -> str:
     if (rule, column) not in ours:
         return "–"
-    values, theirs = ours[rule, column], _theirs(rule, column)
+    values, theirs = ours[rule, column], PUBLISHED.get(rule, {}).get(column)
     shown = mean_std(values) if seeds > 1 else f"{values[0]:.1f}"
     return shown if theirs is None else f"{shown} ({theirs})"
 
 
 def _order(ours: Found, column: Column) -> tuple[str, str]:
     """Returns how many pairs of rules stand in the published order, and which do not."""
-    known = [rule for rule in PUBLISHED if (rule, column) in ours]
-    pairs = [
-        (better, worse)
-        for better in known
-        for worse in known
-        if (_theirs(better, column) or 0) - (_theirs(worse, column) or 0) >= APART
-    ]
-    mean = {rule: sum(ours[rule, column]) / len(ours[rule, column]) for rule in known}
+    theirs = {rule: known[column] for rule, known in PUBLISHED.items() if (rule, column) in ours}
+    pairs = [(a, b) for a in theirs for b in theirs if theirs[a] - theirs[b] >= APART]
+    mean = {rule: statistics.fmean(ours[rule, column]) for rule in theirs}
     others = [f"{worse} above {better}" for better, worse in pairs if mean[better] < mean[worse]]
     return f"{len(pairs) - len(others)} of {len(pairs)}", "; ".join(others) or "–"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fedjax_ecgr.aggregators.distances import power_of_two
+from fedjax_ecgr.aggregators.distances import power_of_two, squared_distances
 from fedjax_ecgr.aggregators.matrix import Rows, as_rows, as_update, average
 from fedjax_ecgr.attacks.base import Attacking
 from fedjax_ecgr.types import Array, PyTree
@@ -58,3 +58,10 @@ def std_of(rows: Rows, mean: Array) -> Array:
     away = jnp.where(rows.present[:, None], rows.values - mean[None], 0)
     unit = power_of_two(jnp.max(jnp.abs(away)))
     return unit * jnp.sqrt(jnp.sum(jnp.square(away / unit), axis=0) / count)
+
+
+def farthest_apart(rows: Rows) -> Array:
+    """Returns the largest squared distance between two of the rows present; 0 if there are none."""
+    distances = squared_distances(rows, jnp.ones_like(rows.values[0, 0]))
+    both = rows.present[:, None] & rows.present[None]
+    return jnp.max(jnp.where(both, distances, 0))

@@ -13,8 +13,8 @@ $$\lambda_0 = \frac{1}{\sqrt d} \Big(
 
 $\Gamma_i$ the $n - m - 2$ honest updates nearest to the honest $u_i$. Where no $\lambda$ of at
 least $10^{-5}$ is chosen, the first below that is sent. Where $n \le 2m + 1$, which the bound is
-not for, its fraction counts as one. It is the attack that Flower's FLANDERS calls OPT; other rules
-meet the same update.
+not for, its fraction counts as one. Other rules meet the same update. Flower's FLANDERS calls the
+attack OPT, and has it move a model of the first round in place of the present one.
 """
 
 from typing import NamedTuple

@@ -23,10 +23,10 @@ from functools import partial
 import jax.numpy as jnp
 
 from fedjax_ecgr import check
-from fedjax_ecgr.aggregators.distances import power_of_two, squared_distances
+from fedjax_ecgr.aggregators.distances import power_of_two
 from fedjax_ecgr.aggregators.matrix import Rows
 from fedjax_ecgr.attacks.base import Attack, Attacking
-from fedjax_ecgr.attacks.colluding import colluding, mean_of, std_of
+from fedjax_ecgr.attacks.colluding import colluding, farthest_apart, mean_of, std_of
 from fedjax_ecgr.types import Array
 
 
@@ -75,13 +75,9 @@ def _min_max(away: Callable[[Rows, Array], Array], rows: Rows, attacking: Attack
 
 def _furthest(rows: Rows, mean: Array, direction: Array) -> Array:
     """Returns γ, the smallest upper root of the honest clients' parabolas; 0 if p = 0."""
-    distances = squared_distances(rows, jnp.ones_like(mean[0]))
-    both = rows.present[:, None] & rows.present[None]
-    limit = jnp.max(jnp.where(both, distances, 0))
-
     e = mean[None] - rows.values
     a, b = jnp.sum(jnp.square(direction)), jnp.sum(direction[None] * e, axis=1)
-    room = jnp.maximum(limit - jnp.sum(jnp.square(e), axis=1), 0)
+    room = jnp.maximum(farthest_apart(rows) - jnp.sum(jnp.square(e), axis=1), 0)
     root = jnp.sqrt(jnp.square(b) + a * room)
     # the form of the two that subtracts nothing
     upper = jnp.where(

@@ -73,7 +73,7 @@ def from_linen(
       InputError: the module is none, or keeps batch statistics and does not take `mask`, so that
         rows which only fill a batch up would count in them, or no keyword that says it trains.
     """
-    from flax import linen  # takes as long as half of JAX: who has no such module does not wait
+    from flax import linen  # slow: who has no such module does not wait
 
     if not isinstance(module, linen.Module):
         raise InputError(f"module: {module!r} is no flax.linen module")

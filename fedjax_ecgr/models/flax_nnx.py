@@ -66,7 +66,7 @@ def from_nnx(
       InputError: the module is none or has no such attribute, or keeps batch statistics and does
         not take `mask`, so that rows which only fill a batch up would count in them.
     """
-    from flax import nnx  # takes as long as half of JAX: who has no such module does not wait
+    from flax import nnx  # slow: who has no such module does not wait
 
     build = (lambda _: nnx.clone(module)) if isinstance(module, nnx.Module) else module
     abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))

@@ -51,6 +51,7 @@ def test_normalisation_stays_with_the_client(x64):
             mask=jnp.ones(len(rows), bool), train=train, key=key,
         )  # fmt: skip
 
+    @jax.jit
     @partial(jax.grad, has_aux=True)
     def gradient_of(params, stats, rows):
         outputs, stats = apply(params, stats, rows, train=True)
@@ -63,7 +64,7 @@ def test_normalisation_stays_with_the_client(x64):
             norm, own_stats = owns[client]
             rows = data.indices[client][: SIZES[client]]
             start = {**params, "bn1": norm}
-            gradient, own_stats = jax.jit(gradient_of)(start, own_stats, rows)
+            gradient, own_stats = gradient_of(start, own_stats, rows)
             ends[client] = jax.tree.map(lambda w, g: w - 0.1 * g, start, gradient)
             owns[client] = (ends[client]["bn1"], own_stats)
         mean = jax.tree.map(lambda a, b: 0.4 * a + 0.6 * b, ends[0], ends[1])

@@ -47,8 +47,8 @@ def built(name, spec, **options):
 
 def run(model, params, stats, x, train=False, key=KEY):
     mask = jnp.ones(len(x), bool)
-    apply = jax.jit(functools.partial(model.apply, train=train))
-    return apply(params, stats, jnp.asarray(x), mask=mask, key=key)
+    apply = jax.jit(model.apply, static_argnames="train")
+    return apply(params, stats, jnp.asarray(x), mask=mask, train=train, key=key)
 
 
 def images(*shape):

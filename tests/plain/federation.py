@@ -56,13 +56,13 @@ def cross_entropy(outputs, labels):
 
 
 @cache
-def _mean_loss(outputs):
-    """`(w, inputs, labels) -> (mean cross-entropy, its gradient)`, compiled once for a shape."""
+def compiled(derivative, outputs):
+    """`(w, inputs, labels) ->` that of the mean cross-entropy, compiled once for a shape."""
 
     def mean(w, inputs, labels):
         return cross_entropy(outputs(w, inputs), labels).mean()
 
-    return jax.jit(jax.value_and_grad(mean))
+    return jax.jit(derivative(mean))
 
 
 class Client:
@@ -77,7 +77,7 @@ class Client:
     def _both(self, w, rows, loss):
         w, inputs, labels = jnp.asarray(w), self.world.inputs[rows], self.world.labels[rows]
         if loss is None:
-            return _mean_loss(self.world.outputs)(w, inputs, labels)
+            return compiled(jax.value_and_grad, self.world.outputs)(w, inputs, labels)
         return jax.value_and_grad(lambda w: loss(self.world.outputs(w, inputs), labels).mean())(w)
 
     def loss(self, w, rows, loss=None):

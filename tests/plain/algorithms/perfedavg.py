@@ -1,25 +1,13 @@
 """Per-FedAvg: ∇F(w) = (I − α ∇²f(w; D)) ∇f(w − α ∇f(w; D); D'), the Hessian in full."""
 
-from functools import cache
-
 import jax
 import numpy as np
 
-from tests.plain.federation import cross_entropy
-
-
-@cache
-def hessian_of(outputs):
-    """`(w, inputs, labels) -> [P, P]`, of the mean cross-entropy, compiled once for a shape."""
-
-    def mean(w, inputs, labels):
-        return cross_entropy(outputs(w, inputs), labels).mean()
-
-    return jax.jit(jax.hessian(mean))
+from tests.plain.federation import compiled
 
 
 def hessian(c, w, rows):
-    of = hessian_of(c.world.outputs)
+    of = compiled(jax.hessian, c.world.outputs)
     return np.asarray(of(w, c.world.inputs[rows], c.world.labels[rows]))
 
 
