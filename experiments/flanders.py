@@ -4,8 +4,8 @@ Command:   python -m experiments.flanders [--seeds N]
 Set-up:    100 clients, all take part, Dirichlet(0.5), 20 or 60 malicious; MLP 784-256-128-64-10
            with dropout 0.2; Adam with learning rate 0.001, batches of 32, a local epoch, 50 rounds.
            Noise of standard deviation 10; LIE as the paper has it, and as that baseline computes
-           it, with \sqrt σ in place of σ and Φ in place of its inverse; OPT is Fang's attack;
-           AGR-MM is min-max, as its paper has it and as that baseline searches for it.
+           it, with \sqrt σ in place of σ and Φ in place of its inverse; OPT is Fang's attack and
+           AGR-MM min-max, each as its paper has it and as that baseline computes it.
            Rules that carry fewer than 60 malicious clients are told of as many as they carry.
 Hardware:  2 CPU cores.
 Result:    docs/flanders.md, which it writes.
@@ -16,10 +16,10 @@ What ended stays in runs/flanders.json: the same command goes on.
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -31,14 +31,16 @@ import fedjax_ecgr as fx
 from experiments.fashion_mnist import DEBIAN
 from fedjax_ecgr import InputError, keep_programs
 from fedjax_ecgr.aggregators.base import Aggregator
-from fedjax_ecgr.aggregators.matrix import Rows
+from fedjax_ecgr.aggregators.distances import squared_distances
+from fedjax_ecgr.aggregators.krum import scores
+from fedjax_ecgr.aggregators.matrix import Rows, as_rows, as_update
 from fedjax_ecgr.attacks.base import Attack, Attacking
-from fedjax_ecgr.attacks.colluding import colluding, farthest_apart, mean_of, std_of
+from fedjax_ecgr.attacks.colluding import colluding, farthest_apart, in_place_of, mean_of, std_of
 from fedjax_ecgr.devices import use_all_cores
 from fedjax_ecgr.files import write_json
 from fedjax_ecgr.reports.statistics import mean_std
 from fedjax_ecgr.reports.tables import markdown
-from fedjax_ecgr.types import Array
+from fedjax_ecgr.types import Array, PyTree
 
 CLIENTS, ROUNDS = 100, 50
 SHARES = (20, 60)
@@ -48,7 +50,7 @@ Column = tuple[str, int]
 """An attack, and how many are malicious."""
 
 NO_ATTACK: Column = ("none", 0)
-THEIRS = ("Gauss", "LIE, theirs", "OPT", "AGR-MM, theirs")
+THEIRS = ("Gauss", "LIE, theirs", "OPT, theirs", "AGR-MM, theirs")
 UNDER_ATTACK = [(attack, malicious) for malicious in SHARES for attack in THEIRS]
 
 
@@ -105,14 +107,68 @@ def flanders_min_max() -> Attack:
     return Attack("flanders_min_max", {}, together=colluding(rule))
 
 
-ATTACKS = {
-    "Gauss": fx.attacks.gaussian(std=10.0),
-    "LIE": fx.attacks.lie(),
-    "LIE, theirs": flanders_lie(),
-    "OPT": fx.attacks.fang(),
-    "AGR-MM": fx.attacks.min_max(),
-    "AGR-MM, theirs": flanders_min_max(),
+def flanders_opt(first: PyTree) -> Attack:
+    """Returns OPT as the baseline computes it: all send the model w' − λ sign w'.
+
+    λ is halved from a bound of at most 999 until Krum takes that model, or λ is 1e-5: then it is
+    about w' that they send.
+
+    Args:
+      first: w', a client's model of the first round.
+    """
+
+    def together(updates: PyTree, attacking: Attacking) -> PyTree:
+        back = jax.tree.map(lambda now, w: (now - w)[None], attacking.params, first)
+        old, signs = (
+            as_rows(tree, jnp.ones(1, bool)).values[0]
+            for tree in (back, jax.tree.map(lambda w: jnp.sign(w)[None], first))
+        )
+        rows = as_rows(updates, attacking.present)
+        malicious = attacking.malicious
+        honest = rows.present & ~malicious
+        number, bad = rows.num_present, jnp.maximum(malicious.sum(dtype=jnp.int32), 2)
+        apart = squared_distances(rows, jnp.ones_like(old[0]))
+
+        def of_krum(distances: Array) -> Array:
+            return scores(distances, rows.present, number - bad - 2)
+
+        def moved(length: Array) -> Array:
+            return old + length * signs
+
+        def chosen(length: Array) -> Array:
+            away = jnp.sum(jnp.square(rows.values - moved(length)[None]), axis=1)
+            one = jnp.where(malicious[None], away[:, None], apart)
+            both = jnp.where(malicious[None], 0, away[None])
+            return malicious[jnp.argmin(of_krum(jnp.where(malicious[:, None], both, one)))]
+
+        def length_of(u: Array, w: Array) -> Array:
+            return jnp.sqrt(jnp.sum(jnp.square(u - w), axis=tuple(range(1, u.ndim))))
+
+        lengths = jax.tree.leaves(jax.tree.map(length_of, updates, back))
+        root = jnp.sqrt(jnp.asarray(len(lengths), old.dtype))
+        nearest = jnp.min(jnp.where(honest, of_krum(apart), jnp.inf))
+        furthest = jnp.max(jnp.where(honest, jnp.square(sum(lengths)), 0))
+        pairs = ((number - 2) * (bad - 1)).astype(old.dtype)
+        bound = jnp.minimum((nearest / pairs + furthest) / root, 999)
+        length = jax.lax.while_loop(
+            lambda length: (length > 1e-5) & ~chosen(length), lambda length: length / 2, bound
+        )
+        return in_place_of(updates, malicious, as_update(moved(length), updates))
+
+    return Attack("flanders_opt", {}, together=together)
+
+
+ATTACKS: Mapping[str, Callable[[PyTree], Attack]] = {
+    "Gauss": lambda first: fx.attacks.gaussian(std=10.0),
+    "LIE": lambda first: fx.attacks.lie(),
+    "LIE, theirs": lambda first: flanders_lie(),
+    "OPT": lambda first: fx.attacks.fang(),
+    "OPT, theirs": flanders_opt,
+    "AGR-MM": lambda first: fx.attacks.min_max(),
+    "AGR-MM, theirs": lambda first: flanders_min_max(),
 }
+"""By a client's model of the first round."""
+
 COLUMNS = [NO_ATTACK, *((attack, malicious) for malicious in SHARES for attack in ATTACKS)]
 
 
@@ -149,30 +205,59 @@ def _images() -> fx.Dataset:
 
 def accuracy(rule: str, column: Column, seed: int) -> float:
     """Returns the test accuracy after the last round in %; 0 for a run that diverged."""
-    data, (attack, malicious) = _images(), column
-    clients = fx.partition.dirichlet(data.train, num_clients=CLIENTS, alpha=0.5, seed=seed)
+    attack, malicious = column
+    attacked = {}
+    if malicious:
+        made = ATTACKS[attack](first_model(seed))
+        attacked = {"attack": made, "malicious_share": malicious / CLIENTS}
     ecgr = rule == ECGR
-    method = fx.fedavg(
-        learning_rate=0.001,
-        optimizer=lambda rate, numbers: optax.adam(rate),
-        regulator=fx.ecgr() if ecgr else fx.identity(),
-        aggregator=None if ecgr else rules(malicious)[rule],
-    )
-    built = fx.simulation(
-        method,
-        fx.models.mlp(data.spec, hidden=(256, 128, 64), drop=0.2),
-        clients,
-        test=data.test,
-        batch_size=32,
-        eval_batch_size=1000,
-        attack=ATTACKS.get(attack),
-        malicious_share=malicious / CLIENTS,
+    built = _simulation(
+        _clients(seed),
+        fx.ecgr() if ecgr else fx.identity(),
+        None if ecgr else rules(malicious)[rule],
+        **attacked,
     )
     try:
         history = fx.run(built, rounds=ROUNDS, seed=seed, eval_every=ROUNDS)
     except fx.DivergedError:
         return 0.0
     return 100 * float(history.table["test_accuracy"][-1])
+
+
+@cache
+def first_model(seed: int) -> PyTree:
+    """Returns what the first client makes of the model in the first round."""
+    clients = _clients(seed)
+    one = clients._replace(indices=clients.indices[:1], sizes=clients.sizes[:1])
+    return fx.run(_simulation(one, fx.identity(), None), rounds=1, seed=seed).state.params
+
+
+def _clients(seed: int) -> fx.FederatedDataset:
+    return fx.partition.dirichlet(_images().train, num_clients=CLIENTS, alpha=0.5, seed=seed)
+
+
+def _simulation(
+    clients: fx.FederatedDataset,
+    regulator: fx.Regulator,
+    aggregator: Aggregator | None,
+    **attacked: Any,
+) -> fx.Simulation:
+    method = fx.fedavg(
+        learning_rate=0.001,
+        optimizer=lambda rate, numbers: optax.adam(rate),
+        regulator=regulator,
+        aggregator=aggregator,
+    )
+    data = _images()
+    return fx.simulation(
+        method,
+        fx.models.mlp(data.spec, hidden=(256, 128, 64), drop=0.2),
+        clients,
+        test=data.test,
+        batch_size=32,
+        eval_batch_size=1000,
+        **attacked,
+    )
 
 
 def main(
@@ -221,12 +306,12 @@ def page(found: dict[str, float], seeds: int) -> str:
         "that diverged counts as 0. In brackets what that baseline shows, one run each, read off "
         "its pictures. `python -m experiments.flanders` makes this page.\n\n"
         + markdown(["rule", *headings], rows)
-        + "\n*LIE, theirs* and *AGR-MM, theirs* are the attacks as that baseline computes them: "
-        "√σ in place of σ, and 6 σ where no step of its search is near enough. The others are as "
-        "their papers have them. What differs besides: its malicious clients are drawn anew each "
-        "round, and its OPT moves a client's model of the first round, set once, where the "
-        "attack's paper moves the present one; so its malicious clients send an old model. Of 60 "
-        "malicious clients the trimmed mean is told of 49 and Multi-Krum of 48, all they take.\n"
+        + "\n*LIE, theirs*, *OPT, theirs* and *AGR-MM, theirs* are the attacks as that baseline "
+        "computes them: √σ in place of σ; signs and distances of a client's model of the first "
+        "round, set once, in place of the present one; and 6 σ where no step of its search is near "
+        "enough. The others are as their papers have them. What differs besides: its malicious "
+        "clients are drawn anew each round. Of 60 malicious clients the trimmed mean is told of "
+        "49 and Multi-Krum of 48, all they take.\n"
         "\n## Is the order theirs?\n\n"
         f"Of the pairs of rules that are {APART} points or more apart there:\n\n"
         + markdown(["attack, malicious clients", "in the same order", "in the other"], orders)

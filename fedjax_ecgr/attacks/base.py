@@ -21,6 +21,7 @@ class Attacking(NamedTuple):
       malicious: [c] bool, who of the cohort is malicious and sends something; true where it acts
         alone.
       present: [c] bool, who sends something; true where it acts alone.
+      params: w_t, the global parameters the cohort started from.
       hyperparameters: the attack's numbers.
     """
 
@@ -28,6 +29,7 @@ class Attacking(NamedTuple):
     weights: Array
     malicious: Array
     present: Array
+    params: PyTree
     hyperparameters: Hyperparameters
 
 

@@ -31,14 +31,24 @@ def colluding(
     def together(updates: PyTree, attacking: Attacking) -> PyTree:
         rows = as_rows(updates, attacking.present & ~attacking.malicious)
         sent = as_update(rule(rows, attacking), updates)
-        written = attacking.malicious & rows.present.any()
-
-        def write(u: Array, own: Array) -> Array:
-            return jnp.where(written.reshape(-1, *(1,) * own.ndim), own[None], u)
-
-        return jax.tree.map(write, updates, sent)
+        return in_place_of(updates, attacking.malicious & rows.present.any(), sent)
 
     return together
+
+
+def in_place_of(updates: PyTree, replaced: Array, sent: PyTree) -> PyTree:
+    """Returns the updates with one and the same in place of some.
+
+    Args:
+      updates: [c, ...] leaves.
+      replaced: [c] bool, which.
+      sent: an update, like one of them.
+    """
+
+    def write(u: Array, own: Array) -> Array:
+        return jnp.where(replaced.reshape(-1, *(1,) * own.ndim), own[None], u)
+
+    return jax.tree.map(write, updates, sent)
 
 
 def mean_of(rows: Rows) -> Array:

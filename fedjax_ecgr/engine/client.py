@@ -292,7 +292,8 @@ def _attack(work: Work, start: Start, slot: Slot, update: PyTree, key: Array) ->
     yes = jnp.asarray(True)
     own = jax.random.fold_in(key, jnp.uint32(streams.CLIENT_ATTACK))
     numbers = start.numbers.get("attack", {})
-    changed = work.attack.alone(update, Attacking(own, slot.weight, yes, yes, numbers))
+    attacking = Attacking(own, slot.weight, yes, yes, start.local.params, numbers)
+    changed = work.attack.alone(update, attacking)
     return where(slot.malicious & (slot.extent.num_steps > 0), changed, update)
 
 

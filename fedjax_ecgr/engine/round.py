@@ -250,6 +250,7 @@ def _aggregate(now: _Now, sums: _Sums, kept: _Kept) -> _Aggregated:
             weights,
             now.asked.slots.malicious & present,
             present,
+            now.state.params,
             now.start.numbers.get("attack", {}),
         )
         updates = attack.together(updates, attacking)

@@ -39,6 +39,7 @@ def attacking(malicious, present, numbers, dtype=float):
         jnp.full(len(malicious), 1 / len(malicious)),
         jnp.asarray(malicious),
         jnp.asarray(present),
+        (),  # no attack here goes by the global parameters
         {key: jnp.asarray(x, dtype) for key, x in numbers.items()},
     )
 

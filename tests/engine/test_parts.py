@@ -172,6 +172,31 @@ def test_a_share_of_clients_is_malicious_alone_together_and_in_its_labels(layout
     assert (same == (~bad | (sizes == 0))).all()
 
 
+def test_malicious_clients_know_the_global_model(x64):
+    """They send what takes it to 0."""
+
+    def all_of_it(sent, attacking):
+        bad = attacking.malicious
+
+        def whole(u, w):
+            chosen = bad.reshape(bad.shape + (1,) * w.ndim)
+            return jnp.where(chosen, jnp.broadcast_to(w, u.shape), u)
+
+        return jax.tree.map(whole, sent, attacking.params)
+
+    options = {"malicious_share": 0.34}
+    alone, together = (
+        each_update(attack=Attack("all_of_it", {}, **{place: all_of_it}), **options)[0]
+        for place in ("alone", "together")
+    )
+    params = jax.device_get(simulation().init(jax.random.key(3)).params)
+    sent = np.concatenate([np.ravel(w) for w in jax.tree.leaves(params)])
+    bad = np.asarray(malicious_clients(jax.random.key(3), 6, {"malicious_share": jnp.array(0.34)}))
+    expected = np.where((bad & (np.array(SIZES) > 0))[:, None], sent, each_update()[0])
+    np.testing.assert_allclose(alone, expected, atol=1e-14)
+    np.testing.assert_allclose(together, expected, atol=1e-14)
+
+
 def test_a_sampler_says_who_and_how_much(x64):
     def sample(key, state, population, cohort_size, numbers):
         first = (population.round * 2 + state) % 4
