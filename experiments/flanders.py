@@ -314,7 +314,7 @@ def page(found: dict[str, float], seeds: int) -> str:
         "49 and Multi-Krum of 48, all they take.\n"
         "\n## Is the order theirs?\n\n"
         f"Of the pairs of rules that are {APART} points or more apart there:\n\n"
-        + markdown(["attack, malicious clients", "in the same order", "in the other"], orders)
+        + markdown(["attack, malicious clients", "in the same order", "not"], orders)
     )
 
 
@@ -344,7 +344,11 @@ def _order(ours: Found, column: Column) -> tuple[str, str]:
     theirs = {rule: known[column] for rule, known in PUBLISHED.items() if (rule, column) in ours}
     pairs = [(a, b) for a in theirs for b in theirs if theirs[a] - theirs[b] >= APART]
     mean = {rule: statistics.fmean(ours[rule, column]) for rule in theirs}
-    others = [f"{worse} above {better}" for better, worse in pairs if mean[better] < mean[worse]]
+    others = [
+        f"{worse} {'above' if mean[worse] > mean[better] else 'like'} {better}"
+        for better, worse in pairs
+        if mean[better] <= mean[worse]
+    ]
     return f"{len(pairs) - len(others)} of {len(pairs)}", "; ".join(others) or "–"
 
 
