@@ -16,6 +16,7 @@ What ended stays: the same command goes on. Fashion-MNIST is Debian's package, s
 """
 
 import io
+import math
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,9 @@ from fedjax_ecgr import InputError, check, datasets, keep_programs, reports, swe
 from fedjax_ecgr.devices import use_all_cores
 from fedjax_ecgr.files import write
 from fedjax_ecgr.reports import Results, Score, Study, plots, tables, tuning
+from fedjax_ecgr.reports.results import DIVERGED, MEMBER, STATUS
+from fedjax_ecgr.reports.statistics import paired
+from fedjax_ecgr.reports.tables import Entry
 from fedjax_ecgr.sweep_commands import run_study
 
 ALGORITHMS = ["fedavg", "fedprox", "fednova", "scaffold"]
@@ -68,11 +72,16 @@ class Asked(NamedTuple):
       title: what the page calls it.
       study: what is run.
       maps: pairs of axes over which the difference is drawn.
+      against: the method that all others are compared with; by default each with its own regulator
+        identity.
+      ends: an axis, and its values where clients' data differ most and least.
     """
 
     title: str
     study: sweeps.Study
     maps: tuple[tuple[str, str], ...] = ()
+    against: Mapping[str, str] | None = None
+    ends: tuple[str, float, float] | None = None
 
 
 def digits(given: Given) -> Asked:
@@ -90,6 +99,7 @@ def digits(given: Given) -> Asked:
                 "seed": SEEDS,
             },
         ),
+        ends=("partition.alpha", 0.01, 100.0),
     )
 
 
@@ -120,6 +130,7 @@ def synthetic(given: Given) -> Asked:
             },
             zip={"dataset.alpha": [0.0, 0.5, 1.0], "dataset.beta": [0.0, 0.5, 1.0]},
         ),
+        ends=("dataset.alpha", 1.0, 0.0),
     )
 
 
@@ -137,6 +148,7 @@ def fashion(given: Given) -> Asked:
                 "seed": SEEDS,
             },
         ),
+        ends=("partition.alpha", 0.1, 100.0),
     )
 
 
@@ -194,6 +206,12 @@ def what(given: Given) -> Asked:
                 *({**plain, "learning-rate": rate} for rate in (0.003, 0.00835)),  # × 0.6, × 1.67
             ],
         ),
+        against={
+            "algorithm": "fedavg",
+            "regulator": "identity",
+            RATE: "0.005",
+            "algorithm.server_learning_rate": "1.0",
+        },
     )
 
 
@@ -213,6 +231,9 @@ STUDIES: Mapping[str, Callable[[Given], Asked]] = {
     "published": published,
 }
 EVIDENCE = [name for name in STUDIES if name != "published"]
+
+FAILED = 0.2
+"""A run that ends with less accuracy learned nothing to speak of, of ten classes."""
 
 AT_THEIR_BEST = ("last_ten_accuracy", "best_accuracy", "worst_client_accuracy", "on_the_way")
 AT_ONE_RATE = ("divergence", "gradient_variance", "oscillation")
@@ -283,8 +304,8 @@ def main(
     for name in names or EVIDENCE:
         asked = STUDIES[name](given)
         run_study(asked.study, out / name)
-        results = reports.read(out / name)
-        made = f"## {asked.title}\n\n{section(results)}"
+        results = recorded(out / name, asked.study)
+        made = f"## {asked.title}\n\n{section(results, asked)}"
         print(made)
         text += made
         if pages:
@@ -303,14 +324,89 @@ def _written(text: str) -> Any:
         return text
 
 
-def section(results: Results) -> str:
+def recorded(folder: Path, study: sweeps.Study) -> Results:
+    """Returns what a folder has of a study, without what was once asked for besides."""
+    members, axes = sweeps.members_of(study)
+    results = reports.read(folder)
+    asked = np.array([name in members for name in results.members[MEMBER]])
+    return reports.only(results, asked)._replace(axes=axes)
+
+
+def section(results: Results, asked: Asked) -> str:
     """Returns a study's tables of differences: at their best, and at one step size."""
     if RATE not in results.axes or None in results.members["validation_fraction"]:
-        return _page(_differences(reports.study(results), [*AT_THEIR_BEST, *AT_ONE_RATE]))
+        study = reports.study(results, asked.against)
+        return _page(_differences(study, [*AT_THEIR_BEST, *AT_ONE_RATE]))
     own = reports.tune(results, [RATE])
     alike = reports.tune(results, [RATE], by={"regulator": "identity"})
-    made = [tuning.of_choices(own), *_differences(reports.study(own.results), AT_THEIR_BEST)]
-    return _page([*made, *_differences(reports.study(alike.results), AT_ONE_RATE)])
+    at_their_best = reports.study(own.results)
+    made = [tuning.of_choices(own), *_differences(at_their_best, AT_THEIR_BEST)]
+    if asked.ends is not None:
+        made.append(of_growth(at_their_best, *asked.ends))
+    made += _differences(reports.study(alike.results), AT_ONE_RATE)
+    return _page([*made, of_failures(results)])
+
+
+def of_growth(study: Study, axis: str, most: float, least: float) -> tables.Table:
+    """Returns how much more the difference is where clients' data differ most than least.
+
+    Args:
+      study: methods and their baselines.
+      axis: what says how much they differ.
+      most: its value where they differ most.
+      least: its value where they differ least.
+    """
+    score, at = SCORES["last_ten_accuracy"], study.setting_axes.index(axis)
+    place = {group.values[at]: number for number, group in enumerate(study.settings)}
+
+    def of_seeds(method: int, base: int, value: float) -> dict[Any, float]:
+        ours, theirs = (study.cells[m, place[value]].values(score) for m in (method, base))
+        return {seeds: ours[seeds] - theirs[seeds] for seeds in ours if seeds in theirs}
+
+    rows = []
+    for method, base in enumerate(study.baseline):
+        if base is not None:
+            here, there = (of_seeds(method, base, value) for value in (most, least))
+            both = [seeds for seeds in here if seeds in there]
+            more = paired(
+                [score.scale * here[seeds] for seeds in both],
+                [score.scale * there[seeds] for seeds in both],
+            )
+            rows.append((Entry(study.methods[method].label), Entry(str(more), more.mean)))
+    return tables.Table(
+        f"{score.heading}, difference at {axis} {most:g} less that at {least:g}",
+        ("method", "all"),
+        tuple(rows),
+        1,
+        ("Above 0 what ECGR gives grows with how much clients' data differ.",),
+    )
+
+
+def of_failures(results: Results) -> tables.Table:
+    """Returns how many runs failed, at any step size, of pairs that differ by ECGR alone."""
+    histories = reports.by_member(results)
+    others = [axis for axis in results.axes if axis != "regulator"]
+    failed: dict[tuple[Any, ...], dict[str, bool]] = {}
+    for row, name in enumerate(results.members[MEMBER]):
+        where = tuple(results.members[axis][row] for axis in others)
+        diverged = results.members[STATUS][row] == DIVERGED
+        low = SCORES["final_accuracy"].of(histories[name]) < FAILED
+        of_pair = failed.setdefault(where, {})
+        of_pair[results.members["regulator"][row]] = diverged or low
+    pairs = [(one["identity"], one["ecgr"]) for one in failed.values() if len(one) == 2]
+    without, with_ecgr = (sum(side) for side in zip(*pairs, strict=True))
+    alone, alone_with = (sum(pair == one for pair in pairs) for one in ((1, 0), (0, 1)))
+    either = alone + alone_with
+    rarer = sum(math.comb(either, k) for k in range(min(alone, alone_with) + 1))
+    chance = min(1.0, 2 * rarer / 2**either)  # two-sided sign test
+    counts = (len(pairs), without, with_ecgr, alone, alone_with)
+    return tables.Table(
+        "Runs that failed, at all step sizes",
+        ("pairs", "failed without", "with ECGR", "only without", "only with ECGR", "sign test, p"),
+        ((*(Entry(f"{n:,}", n) for n in counts), Entry(f"{chance:.1g}", chance)),),
+        0,
+        (f"A run fails that diverges, or is below {FAILED:.0%} at its last evaluation.",),
+    )
 
 
 def _differences(study: Study, names: Sequence[str]) -> list[tables.Table]:

@@ -86,13 +86,17 @@ class Flag(NamedTuple):
         return "\n\n".join(f"{', '.join(names)}: {text}" for text, names in told.items())
 
 
-@cache
 def flags() -> tuple[Flag, ...]:
-    """Returns all options that go to factories, kind by kind."""
+    """Returns all options that go to factories, kind by kind, of what is listed by now."""
+    return _flags(tuple((kind, *listing.items()) for kind, listing in LISTINGS.items()))
+
+
+@cache
+def _flags(known: tuple[Any, ...]) -> tuple[Flag, ...]:
     found: list[Flag] = []
-    for kind, listing in LISTINGS.items():
+    for kind, *listing in known:
         spaces: dict[tuple[str, str], dict[str, Parameter]] = {}
-        for name in listing:
+        for name, _ in listing:
             space = dashed(name) if kind in SEVERAL else kind
             for option, parameter in options_of(kind, name).items():
                 spaces.setdefault((space, dashed(option)), {})[name] = parameter

@@ -1,6 +1,6 @@
 """Tables, plots and a page of what a study recorded: values in, files out."""
 
-from fedjax_ecgr.reports.results import Results, by_member, merge, read
+from fedjax_ecgr.reports.results import Results, by_member, merge, only, read
 from fedjax_ecgr.reports.scores import SCORES, Score, scores
 from fedjax_ecgr.reports.study import Study, study
 from fedjax_ecgr.reports.tuning import Tuned, tune
@@ -13,6 +13,7 @@ __all__ = [
     "Tuned",
     "by_member",
     "merge",
+    "only",
     "read",
     "scores",
     "study",

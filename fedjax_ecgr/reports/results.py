@@ -108,6 +108,19 @@ def merge(parts: Sequence[Results]) -> Results:
     return together._replace(axes=axes + _untold(together))
 
 
+def only(results: Results, rows: np.ndarray) -> Results:
+    """Returns the results of some members alone.
+
+    Args:
+      results: what was recorded.
+      rows: which of `results.members`, by number or as [members] bool.
+    """
+    members = {name: column[rows] for name, column in results.members.items()}
+    there = np.isin(results.history[MEMBER].astype(str), members[MEMBER].astype(str))
+    history = {name: column[there] for name, column in results.history.items()}
+    return results._replace(members=members, history=history)
+
+
 def by_member(results: Results) -> dict[str, Rows]:
     """Returns the rounds of each member, those that have none among them."""
     names = results.history[MEMBER]

@@ -15,7 +15,7 @@ import numpy as np
 from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.kinds import write
-from fedjax_ecgr.reports.results import FINISHED, MEMBER, STATUS, Results, Rows, by_member
+from fedjax_ecgr.reports.results import FINISHED, MEMBER, STATUS, Results, Rows, by_member, only
 from fedjax_ecgr.reports.scores import mean_of_last_ten
 from fedjax_ecgr.reports.study import SEEDS, Values, described, equal_but_for, has
 from fedjax_ecgr.reports.tables import Entry, Table
@@ -103,7 +103,9 @@ def tune(results: Results, axes: Sequence[str], by: Mapping[str, str] | None = N
     if by:
         chosen = _alike(chosen, others, by)
     rows = np.sort([row for one in chosen for row in found[one.where].get(one.values, ())])
-    return Tuned(_only(results, rows.astype(int), others), others, tuned, tuple(chosen))
+    left = only(results, rows.astype(int))
+    axes = tuple(axis for axis in results.axes if axis in others or axis in SEEDS)
+    return Tuned(left._replace(axes=axes), others, tuned, tuple(chosen))
 
 
 def _alike(chosen: Sequence[Choice], axes: tuple[str, ...], by: Mapping[str, str]) -> list[Choice]:
@@ -130,14 +132,6 @@ def _choice(
         return len(there[values]) / len(rows[values]), np.nan_to_num(means[values], nan=-1.0)
 
     return Choice(where, max(rows, key=rank), means)
-
-
-def _only(results: Results, rows: np.ndarray, others: Sequence[str]) -> Results:
-    members = {name: column[rows] for name, column in results.members.items()}
-    there = np.isin(results.history[MEMBER].astype(str), members[MEMBER].astype(str))
-    history = {name: column[there] for name, column in results.history.items()}
-    axes = tuple(axis for axis in results.axes if axis in others or axis in SEEDS)
-    return Results(axes, members, history)
 
 
 def of_choices(tuned: Tuned) -> Table:

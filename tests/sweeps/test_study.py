@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedjax_ecgr import InputError
+from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.runs import Choice, RunConfig
 from fedjax_ecgr.sweeps import members_of, of_configs, read, study
 from fedjax_ecgr.sweeps.study import identity
@@ -62,6 +63,16 @@ def test_an_option_concerns_the_members_that_take_it_and_equal_ones_are_one():
         RunConfig(rounds=2, regulator=Choice("ecgr", {"beta": 0.2})),
     ]
     assert members_of(asked).axes == ("regulator", "regulator.beta")
+
+
+def test_a_method_that_is_listed_late_takes_options_as_others_do(monkeypatch):
+    options = {"learning-rate": 0.3, "algorithm.decay": 0.5}
+    before = members(study({"algorithm": "fedavg", **options}))
+    monkeypatch.setitem(ALGORITHMS, "late", ALGORITHMS["fedavg"])
+    after = members(study(options, grid={"algorithm": ["fedavg", "late"]}))
+    assert [one.algorithm.name for one in after] == ["fedavg", "late"]
+    assert after[1].algorithm.options == after[0].algorithm.options == before[0].algorithm.options
+    assert after[1].algorithm.options["learning_rate"] == 0.3
 
 
 def test_values_zipped_go_together(tmp_path):

@@ -1,0 +1,77 @@
+"""What the tables of the claims say, of runs made up by hand."""
+
+import numpy as np
+import pytest
+
+from experiments import claims
+from fedjax_ecgr import reports
+from fedjax_ecgr.engine.run import COLUMNS
+from fedjax_ecgr.reports import Results
+
+ALPHA = "partition.alpha"
+
+
+def results(accuracies, diverged=()):
+    """Of `(regulator, α, seed) -> accuracy`, after one round; some diverged in it."""
+    names = [f"{number:02d}" for number in range(len(accuracies))]
+
+    def column(values):
+        made = np.empty(len(names), object)
+        made[:] = list(values)
+        return made
+
+    regulators, alphas, seeds = map(column, zip(*accuracies, strict=True))
+    ended = ["diverged" if key in diverged else "finished" for key in accuracies]
+    members = {
+        "member": column(names),
+        "regulator": regulators,
+        ALPHA: alphas,
+        "seed": seeds,
+        "status": column(ended),
+        "diverged_in_round": np.full(len(names), np.nan),
+    }
+    history = {name: np.full(len(names), np.nan) for name in COLUMNS}
+    history |= {"round": np.ones(len(names)), "test_accuracy": np.array([*accuracies.values()])}
+    return Results(("regulator", ALPHA, "seed"), members, {"member": column(names), **history})
+
+
+def texts(table):
+    return [[entry.text for entry in row] for row in table.rows]
+
+
+def test_failures_are_counted_by_pairs():
+    accuracies = {
+        ("identity", 0.1, 0): 0.9, ("ecgr", 0.1, 0): 0.9,
+        ("identity", 0.1, 1): 0.1, ("ecgr", 0.1, 1): 0.15,
+        ("identity", 0.1, 2): 0.1, ("ecgr", 0.1, 2): 0.9,
+        ("identity", 0.5, 0): 0.8, ("ecgr", 0.5, 0): 0.7,
+        ("identity", 0.5, 1): 0.19, ("ecgr", 0.5, 1): 0.21,
+        ("identity", 0.5, 2): 0.9,  # without a pair
+    }  # fmt: skip
+    found = claims.of_failures(results(accuracies, diverged=[("identity", 0.5, 0)]))
+    # without: 1, 2, 5 low and 4 diverged; with ECGR: 2; alone: three of three, p = 2 / 2³
+    assert texts(found) == [["5", "4", "1", "3", "0", "0.2"]]
+    assert found.rows[0][-1].value == pytest.approx(0.25)
+
+
+def test_growth_is_the_difference_of_differences_by_seed():
+    accuracies = {
+        (regulator, alpha, seed): 0.5 + 0.01 * seed + gain * (regulator == "ecgr")
+        for alpha, gains in ((0.1, (0.03, 0.05)), (100.0, (0.01, 0.01)))
+        for seed, gain in enumerate(gains)
+        for regulator in ("identity", "ecgr")
+    }
+    found = claims.of_growth(reports.study(results(accuracies)), ALPHA, 0.1, 100.0)
+    ((label, more),) = found.rows
+    assert label.text == "ecgr"
+    assert more.value == pytest.approx(3.0)  # points: 3 − 1 and 5 − 1
+    assert more.text == "+3.00 [+2.00, +4.00], 2/0/0"
+
+
+def test_some_members_alone_keep_their_rounds():
+    whole = results({("ecgr", 0.1, seed): 0.1 * seed for seed in range(4)})
+    some = reports.only(whole, np.array([3, 1]))
+    assert some.members["seed"].tolist() == [3, 1]
+    assert sorted(some.history["member"]) == ["01", "03"]
+    assert reports.by_member(some)["03"]["test_accuracy"] == pytest.approx([0.3])
+    assert some.axes == whole.axes
