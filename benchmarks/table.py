@@ -9,6 +9,7 @@ of `benchmarks/results` it is made from; where several hold a row, the last one 
 
 import argparse
 import re
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -105,7 +106,7 @@ def table(rows: Mapping[str, Result], columns: Sequence[str]) -> str:
 def cells(name: str, row: Result) -> dict[str, str]:
     """Returns what stands in a row, by column."""
     shown = record.cells(row)
-    ours, theirs = shown["ours, s"], shown["theirs, s"]
+    ours, theirs = of_study(row) or (shown["ours, s"], shown["theirs, s"])
     if name in OF_MEMORY:
         ours, theirs = (f"{peak / 1e6:,.0f} MB" for peak in row.peak_bytes.values())
     return {
@@ -115,6 +116,20 @@ def cells(name: str, row: Result) -> dict[str, str]:
         "theirs, s": theirs,
         "peak MB, ours / theirs": shown["peak MB"],
     }
+
+
+def of_study(row: Result) -> tuple[str, str] | None:
+    """Returns what a whole study takes here and there; None of a row that is of a round."""
+    known = row.details
+    if "seconds_of_the_study" in known:
+        mine, theirs = known["seconds_of_the_study"], known["seconds_of_theirs_extrapolated"]
+        sample = known["members_of_theirs"]
+    elif "seconds_of_lone_runs" in known:
+        mine, lone = known["seconds"], known["seconds_of_lone_runs"]
+        theirs, sample = known["members"] * statistics.fmean(lone), len(lone)
+    else:
+        return None
+    return f"{mine:,.0f}, the study", f"{theirs:,.0f}, by {sample} members"
 
 
 if __name__ == "__main__":

@@ -186,6 +186,21 @@ def test_tables_are_made_from_records(measured, tmp_path, monkeypatch, capsys):
         table.renewed("| typed |")
 
 
+def test_rows_of_studies_show_what_the_study_takes(measured):
+    thousand = {
+        "seconds_of_the_study": 22.2,
+        "seconds_of_theirs_extrapolated": 548.6,
+        "members_of_theirs": 10,
+    }
+    lone = {"seconds": 42.4, "seconds_of_lone_runs": [7.0, 8.0], "members": 240}
+    for details, shown in (
+        (thousand, ["22, the study", "549, by 10 members"]),
+        (lone, ["42, the study", "1,800, by 2 members"]),
+    ):
+        made = table.cells("sweep", measured._replace(details=details))
+        assert [made[side] for side in ("ours, s", "theirs, s")] == shown
+
+
 WHOLE = ("memory", "scale", "sweep-processes", "sweep-thousand-pfl", "sweep-thousand-flower")
 
 
