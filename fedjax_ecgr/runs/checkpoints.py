@@ -63,11 +63,9 @@ class Checkpoints:
         Raises:
           OSError: if this or the last one cannot be written.
         """
-        import orbax.checkpoint as ocp  # only who saves waits for the import
-
         self.wait()
         if self._saver is None:
-            self._saver = ocp.StandardCheckpointer()
+            self._saver = checkpointer()
         path = self.folder / f"{name}-{done:09d}"
         held = jax.tree.map(np.array, jax.device_get(jax.tree.leaves(leaves)))
         named = {f"{i:05d}": leaf for i, leaf in enumerate(held) if leaf.size}
@@ -141,12 +139,22 @@ class Checkpoints:
         return sorted(path for path in found if path.is_dir())
 
 
+def checkpointer() -> Any:
+    """Returns Orbax's checkpointer.
+
+    It makes folders at once: where it cannot, threads that wait for folders made beside it would
+    keep the process for minutes from its end.
+    """
+    import orbax.checkpoint as ocp  # only who reads or writes waits for the import
+
+    options = ocp.AsyncOptions(create_directories_asynchronously=False)
+    return ocp.StandardCheckpointer(async_options=options)
+
+
 def _read(path: Path, wanted: list[Any]) -> list[np.ndarray] | None:
     """Returns the arrays of a checkpoint; None where it is damaged or of other shapes."""
-    import orbax.checkpoint as ocp
-
     try:
-        with ocp.StandardCheckpointer() as saver:
+        with checkpointer() as saver:
             named = saver.restore(path)
     except Exception:  # whatever is wrong with a file is said in a way of the format's own
         return None

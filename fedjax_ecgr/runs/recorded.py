@@ -7,6 +7,7 @@ import numpy as np
 
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.process import is_alive
+from fedjax_ecgr.runs.checkpoints import checkpointer
 from fedjax_ecgr.runs.config import RunConfig
 from fedjax_ecgr.types import PyTree
 
@@ -62,10 +63,8 @@ class Recorded(NamedTuple):
         return self._model()["batch_stats"]
 
     def _model(self) -> PyTree:
-        import orbax.checkpoint as ocp  # only who reads a model waits for the import
-
         path = self.folder.absolute() / MODEL
         if not path.exists():
             raise InputError(f"{self.folder}: no model is recorded, the run is {self.status}")
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(path)
+        with checkpointer() as saver:
+            return saver.restore(path)

@@ -42,7 +42,7 @@ from fedjax_ecgr.engine.run import COLUMNS, Table, no_rows
 from fedjax_ecgr.engine.state import State
 from fedjax_ecgr.files import locked, read_parquet, whole_folder, write, write_json
 from fedjax_ecgr.process import deferred, this_process, undisturbed
-from fedjax_ecgr.runs.checkpoints import Checkpoints
+from fedjax_ecgr.runs.checkpoints import Checkpoints, checkpointer
 from fedjax_ecgr.runs.config import RunConfig, from_json, from_text, to_json
 from fedjax_ecgr.runs.environment import environment
 from fedjax_ecgr.runs.recorded import MODEL, RUNNING, Recorded
@@ -337,10 +337,8 @@ def _finish(
 
 def _write_model(path: Path, model: _Model) -> None:
     """Writes an Orbax checkpoint, as a whole or not at all."""
-    import orbax.checkpoint as ocp  # only who writes waits for the import
-
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(
+    with checkpointer() as saver:
+        saver.save(
             path.absolute(),
             {"params": model.params, "batch_stats": model.batch_stats},
             force=True,  # in the place of what a run that goes on had when it stopped

@@ -136,17 +136,25 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     assert saver.latest("other", tree) is None
 
 
-def test_a_checkpoint_that_cannot_be_written_names_its_path(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_names_its_path_and_nothing_waits(tmp_path):
+    """The process ends: Orbax's threads wait for five minutes for a folder made beside them."""
     (tmp_path / "file").write_text("")
-    saver = Checkpoints(tmp_path / "file")
-
-    def save():
-        saver.save("run", 1, {"a": np.arange(3)})
-        saver.wait()
-
-    with pytest.raises(OSError, match="cannot be saved") as caught:
-        save()
-    assert str(tmp_path / "file") in caught.value.filename
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from fedjax_ecgr.runs.checkpoints import Checkpoints
+saver = Checkpoints(Path(sys.argv[1]))
+try:
+    saver.save("run", 1, {"a": np.arange(3)})
+    saver.wait()
+except OSError as error:
+    print(error.strerror, error.filename)
+"""
+    command = [sys.executable, "-c", code, tmp_path / "file"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "cannot be saved" in done.stdout
+    assert str(tmp_path / "file") in done.stdout
 
 
 def test_a_history_goes_on(built):
