@@ -109,6 +109,7 @@ GOLDEN = {
     "log_normal": [3858536972, 3266601387, 3963640787],
     "mixture": [2205808741, 3117107333, 3454563992],
     "natural": [2462528295, 3380666189, 1065570207],
+    "niid_classes": [2917200188, 570294766, 1392787237],
     "niid_dirichlet": [296648389, 4062327431, 222955442],
     "noise": [1151582082, 48408128, 938752502, 2618536039],
     "quantity": [1537535988, 572284174, 3980127897],
@@ -295,6 +296,38 @@ def test_niid_dirichlet_is_niid_bench_s_rule(alpha, min_size):
         assert clients.sizes.min() >= min_size
         drawn.append(draws)
     assert alpha > 1 or max(drawn) > 1  # drawing again happened
+
+
+@pytest.mark.parametrize(("num_clients", "k"), [(10, 1), (10, 2), (23, 3), (4, 3), (6, 10)])
+def test_niid_classes_is_niid_bench_s_rule(num_clients, k):
+    labels = np.random.default_rng(7).integers(0, 10, 900)
+    sizes = np.bincount(labels)
+    uneven = 0
+    for seed in range(20):
+        clients = partition.niid_classes(
+            make(labels), num_clients=num_clients, classes_per_client=k, seed=seed
+        )
+        counts = label_counts(clients, 10)
+        assert (np.count_nonzero(counts, axis=1) == k).all()
+        assert all(counts[i, i % 10] for i in range(num_clients))
+        np.testing.assert_array_equal(counts.sum(axis=0), sizes)
+        for column in counts.T:
+            assert np.ptp(column[column > 0]) <= 1
+        uneven += np.ptp(np.count_nonzero(counts, axis=0)) > 1  # never so by `shards`
+    assert (uneven > 10) == (1 < k < 10 <= num_clients)
+
+
+def test_the_other_classes_of_niid_classes_are_any_equally_often():
+    dealt = np.zeros((10, 10))
+    for seed in range(300):
+        clients = partition.niid_classes(
+            balanced(300), num_clients=10, classes_per_client=3, seed=seed
+        )
+        dealt += label_counts(clients, 10) > 0
+    assert (dealt.diagonal() == 300).all()
+    others = dealt[~np.eye(10, dtype=bool)]
+    assert stats.chisquare(others).pvalue > 0.001
+    assert others.mean() == pytest.approx(300 * 2 / 9)
 
 
 def test_quantity_skews_sizes_and_not_labels():
@@ -496,6 +529,13 @@ def test_common_mistakes_are_named(name, options, parts):
         ("shards", {"classes_per_client": 6}, ["classes_per_client: 6", "from 3 to 5"]),
         ("shards", {"classes_per_client": 2}, ["classes_per_client: 2", "from 3 to 5"]),
         ("shards", {"classes_per_client": 0}, ["classes_per_client: 0"]),
+        ("niid_classes", {"classes_per_client": 6}, ["classes_per_client: 6", "from 3 to 5"]),
+        ("niid_classes", {"classes_per_client": 2}, ["classes_per_client: 2", "from 3 to 5"]),
+        (
+            "niid_classes",
+            {"examples": make(np.arange(20)), "num_clients": 10},
+            ["classes_per_client: 2", "20 classes over 10 clients", "1000 deals"],
+        ),
         (
             "shards",
             {"num_clients": 6, "classes_per_client": 5},

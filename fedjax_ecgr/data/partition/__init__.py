@@ -13,6 +13,7 @@ from fedjax_ecgr.data.partition.iid import iid as iid
 from fedjax_ecgr.data.partition.log_normal import log_normal as log_normal
 from fedjax_ecgr.data.partition.mixture import mixture as mixture
 from fedjax_ecgr.data.partition.natural import natural as natural
+from fedjax_ecgr.data.partition.niid_classes import niid_classes as niid_classes
 from fedjax_ecgr.data.partition.niid_dirichlet import niid_dirichlet as niid_dirichlet
 from fedjax_ecgr.data.partition.noise import noise as noise
 from fedjax_ecgr.data.partition.quantity import quantity as quantity

@@ -57,18 +57,37 @@ def shards(
 
     rng = np.random.default_rng(seed)
     hands = _deal(rng, num_clients, classes.size, classes_per_client)
+    owners = to_holders(rng, labels, hands)
+    return from_owners(examples, owners, num_clients)
+
+
+def to_holders(rng: np.random.Generator, labels: np.ndarray, hands: np.ndarray) -> np.ndarray:
+    """Divides each class evenly, at random, among the clients that hold it.
+
+    Args:
+      rng: of the draws.
+      labels: [N].
+      hands: [num_clients, k], the distinct classes that each client holds, as places in
+        `np.unique(labels)`; every class is in some hand.
+
+    Returns:
+      [N], each example's client.
+
+    Raises:
+      InputError: if a class has fewer examples than holders.
+    """
     owners = np.empty(labels.shape, np.int64)
-    for i, label in enumerate(classes):
+    for i, label in enumerate(np.unique(labels)):
         rows = np.flatnonzero(labels == label)
         holders, _ = np.nonzero(hands == i)
         if rows.size < holders.size:
             raise InputError(
-                f"classes_per_client: {classes_per_client} is not allowed, it must leave each "
+                f"classes_per_client: {hands.shape[1]} is not allowed, it must leave each "
                 f"holder of a class an example (class {label}: {rows.size} examples, "
                 f"{holders.size} holders)"
             )
         owners[rng.permutation(rows)] = np.resize(rng.permutation(holders), rows.size)
-    return from_owners(examples, owners, num_clients)
+    return owners
 
 
 def _deal(rng: np.random.Generator, num_clients: int, num_classes: int, k: int) -> np.ndarray:
