@@ -11,12 +11,14 @@ float32.
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.data import from_owners
@@ -232,14 +234,15 @@ SCORES = {
 
 def _check_selection(path: Path, arrays: Arrays) -> Verdict:
     errors, ties = [], 0
+    width = max(x.shape[1] for name, x in arrays.items() if name.endswith("/deltas"))
     for case in sorted({name.split("/")[0] for name in arrays}, key=int):
-        deltas = arrays[f"{case}/deltas"]
-        beta, ratio = float(arrays[f"{case}/beta"]), float(arrays[f"{case}/select_ratio"])
+        deltas = _wide(arrays[f"{case}/deltas"], width)
+        beta, ratio = arrays[f"{case}/beta"], arrays[f"{case}/select_ratio"]
         for rule, score in SCORES.items():
             expected = arrays.get(f"{case}/{rule}")
             if expected is None:
                 continue
-            _, info = fx.reaggregate(jnp.asarray(deltas), beta=beta, select_ratio=ratio, rule=rule)
+            _, info = _whole(deltas, beta, ratio, rule)
             order = np.asarray(info.selection.order)
             order = order[order >= 0]
             if order.size != expected.size:
@@ -247,20 +250,31 @@ def _check_selection(path: Path, arrays: Arrays) -> Verdict:
                 continue
             ties += not np.array_equal(order, expected)
             errors.append(np.abs(score(deltas, order) - score(deltas, expected)).max())
-        expected = arrays[f"{case}/update_greedy"]
-        update, _ = fx.reaggregate(jnp.asarray(deltas), beta=beta, select_ratio=ratio)
+        expected = _wide(arrays[f"{case}/update_greedy"], width)
+        update, _ = _whole(deltas, beta, ratio, "greedy")
         errors.append(np.abs(update - expected).max())
         errors.append(np.abs(_per_step(deltas, beta, ratio) - expected).max())
     remark = f"; {ties} exact tie(s) broken otherwise" if ties else ""
     return Verdict(path, float(np.max(errors)), 1e-9, remark)
 
 
-def _per_step(deltas: np.ndarray, beta: float, ratio: float) -> np.ndarray:
+def _wide(array: np.ndarray, width: int) -> np.ndarray:
+    """Appends zeros, of which no length or product knows: one shape, and so one program."""
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])])
+
+
+@partial(jax.jit, static_argnames="rule")
+def _whole(deltas: Array, beta: Array, ratio: Array, rule: str) -> tuple[Array, Any]:
+    return fx.reaggregate(deltas, beta=beta, select_ratio=ratio, rule=rule)
+
+
+@jax.jit
+def _per_step(deltas: Array, beta: Array, ratio: Array) -> Array:
     """The update of the regulator that is fed step by step, as the engine does it."""
     regulator = fx.ecgr(beta, ratio)
     state = regulator.init(jnp.zeros_like(deltas[0]), len(deltas) + 1)
     state, _ = jax.lax.scan(lambda s, d: (regulator.update(d, s), None), state, deltas)
-    return np.asarray(regulator.finalize(state, deltas.sum(axis=0))[0])
+    return regulator.finalize(state, deltas.sum(axis=0))[0]
 
 
 def main(arguments: list[str]) -> int:
