@@ -16,6 +16,7 @@ from fedjax_ecgr.reports import (
     Results,
     Score,
     Study,
+    having,
     merge,
     plots,
     read,
@@ -46,6 +47,14 @@ def report(
             metavar="AXIS=VALUE",
         ),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="of the members those alone that have one of these values, such as "
+            "partition.alpha=0.1,0.5; may be repeated",
+            metavar="AXIS=VALUE,…",
+        ),
+    ] = None,
     tune: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,10 +79,14 @@ def report(
     if target is not None:
         check.number("target_accuracy", target, low=0, high=1)
     results, chosen = _read(folders), []
+    if only:
+        asked = _assigned("only", only, "partition.alpha=0.1,0.5").items()
+        results = having(results, {axis: value.split(",") for axis, value in asked})
     if tune:
         tuned = tuning.tune(results, [_axis(axis) for axis in tune])
         results, chosen = tuned.results, [tuning.of_choices(tuned)]
-    measures, found = scores(target), study(results, _assigned(against))
+    compared = _assigned("against", against, "regulator=identity") if against else None
+    measures, found = scores(target), study(results, compared)
     shown = {name: measures[name] for name in _SHOWN if name in measures}
     for table in (*chosen, tables.overview(found, shown)):
         _print(table)
@@ -91,17 +104,14 @@ def _read(folders: list[Path]) -> Results:
     return merge(parts) if len(parts) > 1 else parts[0]
 
 
-def _assigned(against: list[str] | None) -> dict[str, str] | None:
+def _assigned(option: str, given: list[str], example: str) -> dict[str, str]:
     """Returns values by axis; an axis may be written as on the command line, with hyphens."""
-    if not against:
-        return None
-    for one in against:
+    for one in given:
         if "=" not in one:
             raise InputError(
-                f"against: {one!r} is not allowed, it must be AXIS=VALUE, such as "
-                "regulator=identity"
+                f"{option}: {one!r} is not allowed, it must be AXIS=VALUE, such as {example}"
             )
-    split = (one.partition("=") for one in against)
+    split = (one.partition("=") for one in given)
     return {_axis(axis): value for axis, _, value in split}
 
 

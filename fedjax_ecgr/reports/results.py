@@ -6,7 +6,7 @@ history.parquet   one row a round of a member: "member" and the columns of `Hist
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.engine.run import COLUMNS
 from fedjax_ecgr.files import read_parquet
+from fedjax_ecgr.kinds import write
 
 MEMBER, STATUS, DIVERGED_IN = "member", "status", "diverged_in_round"
 FINISHED, DIVERGED = "finished", "diverged"
@@ -119,6 +120,44 @@ def only(results: Results, rows: np.ndarray) -> Results:
     there = np.isin(results.history[MEMBER].astype(str), members[MEMBER].astype(str))
     history = {name: column[there] for name, column in results.history.items()}
     return results._replace(members=members, history=history)
+
+
+def having(results: Results, wanted: Mapping[str, Sequence[str]]) -> Results:
+    """Returns the results of the members that have one of some values in each of some options.
+
+    Args:
+      results: what was recorded.
+      wanted: values, as text, by the option's full name: {"algorithm.learning_rate": ["0.01"]}.
+
+    Raises:
+      InputError: if members have no such option, or none has such a value of it.
+    """
+    kept = np.ones(len(results.members[MEMBER]), bool)
+    for option, texts in wanted.items():
+        if option not in results.options:
+            near = check.nearest(option, results.options)
+            allowed = ", ".join(results.axes)
+            raise InputError(f"only: {option!r} is no option of members{near} (axes: {allowed})")
+        column = results.members[option]
+        values = list(dict.fromkeys(column))
+        for text in texts:
+            if not any(is_text(value, text) for value in values):
+                allowed = ", ".join(map(write, values))
+                raise InputError(
+                    f"only: {option}={text} is not allowed, no member has it (values: {allowed})"
+                )
+        kept &= [any(is_text(value, text) for text in texts) for value in column]
+    return only(results, kept)
+
+
+def is_text(value: Any, text: str) -> bool:
+    """Whether a value is what a text on the command line says."""
+    if write(value) == text:
+        return True
+    try:
+        return isinstance(value, float) and float(text) == value
+    except ValueError:
+        return False
 
 
 def by_member(results: Results) -> dict[str, Rows]:

@@ -19,7 +19,16 @@ import numpy as np
 from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.kinds import write
-from fedjax_ecgr.reports.results import DIVERGED, FINISHED, MEMBER, STATUS, Results, Rows, by_member
+from fedjax_ecgr.reports.results import (
+    DIVERGED,
+    FINISHED,
+    MEMBER,
+    STATUS,
+    Results,
+    Rows,
+    by_member,
+    is_text,
+)
 from fedjax_ecgr.reports.scores import Score
 from fedjax_ecgr.reports.statistics import (
     Estimate,
@@ -308,7 +317,7 @@ def _check(axes: tuple[str, ...], methods: tuple[Group, ...], against: Mapping[s
             allowed, near = ", ".join(axes) or "none", check.nearest(axis, axes)
             raise InputError(f"against: {axis!r} is no axis of the methods{near} (axes: {allowed})")
         values = list(dict.fromkeys(method.values[axes.index(axis)] for method in methods))
-        if not any(_is(value, text) for value in values):
+        if not any(is_text(value, text) for value in values):
             allowed = ", ".join(map(write, values))
             raise InputError(
                 f"against: {axis}={text} is not allowed, no method has it (values: {allowed})"
@@ -317,17 +326,7 @@ def _check(axes: tuple[str, ...], methods: tuple[Group, ...], against: Mapping[s
 
 def has(values: Values, axes: tuple[str, ...], wanted: Mapping[str, str]) -> bool:
     """Whether values on some axes are what is wanted, as text."""
-    return all(_is(values[axes.index(axis)], text) for axis, text in wanted.items())
-
-
-def _is(value: Any, text: str) -> bool:
-    """Whether a value is what a text on the command line says."""
-    if write(value) == text:
-        return True
-    try:
-        return isinstance(value, float) and float(text) == value
-    except ValueError:
-        return False
+    return all(is_text(values[axes.index(axis)], text) for axis, text in wanted.items())
 
 
 def equal_but_for(

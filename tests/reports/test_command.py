@@ -72,6 +72,17 @@ def test_another_baseline(whole, capsys):
     assert "-5.0" in out
 
 
+def test_some_values_alone_say_what_a_study_of_them_says(whole, capsys):
+    write_study(Path("few"), grid(seeds=(0, 3), broken={(0.2, 1.0, 3)}))
+    assert main(["report", "few"]) == 0
+    expected = capsys.readouterr().out
+    assert main(["report", "study", "--only", "seed=0,3"]) == 0
+    assert capsys.readouterr().out == expected
+    options = ["--only", "regulator=identity", "--only", "partition.alpha=0.1"]
+    assert main(["report", "study", *options]) == 0
+    assert "ecgr" not in capsys.readouterr().out
+
+
 def test_a_narrow_terminal_loses_nothing(whole, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     assert main(["report", "study", "--target-accuracy", "0.6"]) == 0
@@ -91,6 +102,9 @@ def test_a_narrow_terminal_loses_nothing(whole, capsys, monkeypatch):
         (["study", "--against", "regulator"], "it must be AXIS=VALUE, such as regulator=identity"),
         (["study", "--against", "seed=1"], "against: 'seed' is no axis of the methods"),
         (["study", "--against", "regulator=x"], "against: regulator=x is not allowed, no method"),
+        (["study", "--only", "seed"], "only: 'seed' is not allowed, it must be AXIS=VALUE"),
+        (["study", "--only", "seeds=1"], "only: 'seeds' is no option of members, did you mean"),
+        (["study", "--only", "seed=1,7"], "only: seed=7 is not allowed, no member has it (values:"),
         (["study", "other"], "differ from one folder to another"),
     ],
 )
