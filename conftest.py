@@ -2,11 +2,13 @@
 
 They compile quickly, with most of XLA's optimisations off and its older way to emit loops where it
 still has one, here and in the processes they start: a test takes few steps, and most of its time
-goes into compilation. `python -m tests.reference` compiles as users do.
+goes into compilation. `python -m tests.reference` compiles as users do. What is compiled is kept in
+pytest's own cache for the next time (`--cache-clear` forgets it), here and in processes they start.
 """
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +39,26 @@ gc.set_threshold(100_000, 50, 1000)
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+KEPT = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+MUCH = 2**31  # bytes: some ten states of the code
+
+
+def pytest_configure(config):
+    """Keeps compiled programs, by what they are compiled from and for."""
+    programs = config.cache.mkdir("programs")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        if sum(file.stat().st_size for file in programs.iterdir()) > MUCH:
+            shutil.rmtree(programs)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
+        os.environ |= {name.upper(): str(value) for name, value in KEPT.items()}
+    jax.config.update("jax_compilation_cache_dir", str(programs))
+    for name, value in KEPT.items():
+        jax.config.update(name, value)
 
 
 @pytest.fixture(autouse=True)
