@@ -303,7 +303,8 @@ def main(
     )
     for name in names or EVIDENCE:
         asked = STUDIES[name](given)
-        run_study(asked.study, out / name)
+        if stopped := run_study(asked.study, out / name):
+            raise typer.Exit(stopped)
         results = recorded(out / name, asked.study)
         made = f"## {asked.title}\n\n{section(results, asked)}"
         print(made)

@@ -41,7 +41,8 @@ def main(
     out = runs.refuse_existing(out or Path(f"runs/demo-{now}"))
     use_all_cores()
     keep_programs()
-    run_study(study(seeds, rounds, alpha), out)
+    if stopped := run_study(study(seeds, rounds, alpha), out):
+        raise typer.Exit(stopped)
     report([out], target_accuracy=str(TARGET), out=out / "report")
 
 

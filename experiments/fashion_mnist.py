@@ -114,7 +114,8 @@ def main(
     }
     use_all_cores()
     keep_programs()
-    run_study(sweeps.of_configs(chain(*members.values())), out / study)
+    if stopped := run_study(sweeps.of_configs(chain(*members.values())), out / study):
+        raise typer.Exit(stopped)
     rows = reports.by_member(reports.read(out / study))
     found = {
         label: [_accuracies(rows[sweeps.identity(config)], config) for config in several]
