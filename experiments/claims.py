@@ -219,7 +219,8 @@ def published(given: Given) -> Asked:
     """All base algorithms by the paper's schedule, on any data."""
     study = tomllib.loads(PUBLISHED.read_text())
     grid = {**study.pop("grid"), "partition": {"alpha": [0.1]}, "seed": SEEDS}
-    return Asked("By the published schedule", sweeps.study(study | dict(given.own), grid=grid))
+    title = "By the published schedule" + ("" if given.own else ": LeNet on Fashion-MNIST")
+    return Asked(title, sweeps.study(study | dict(given.own), grid=grid))
 
 
 STUDIES: Mapping[str, Callable[[Given], Asked]] = {
