@@ -454,7 +454,8 @@ def _stated(first: Callable[[Array], State], numbers: PyTree) -> tuple[PyTree, P
 
 def _init(layout: Placement, first: Callable[[Array], State], key: Array) -> State:
     # copies: the state will be donated, and what a model's init returns may be the user's own
-    return _on_devices(layout, jax.tree.map(jnp.array, first(key)))
+    state = jax.tree.map(lambda x: x.copy() if isinstance(x, Array) else jnp.array(x), first(key))
+    return _on_devices(layout, state)
 
 
 def _first(setting: Setting, num_clients: int, sent: PyTree, key: Array) -> State:
@@ -466,7 +467,8 @@ def _first(setting: Setting, num_clients: int, sent: PyTree, key: Array) -> Stat
 
 def as_stored(tree: PyTree) -> PyTree:
     """Arrays as devices hold them: integers as int32."""
-    tree = jax.tree.map(jnp.asarray, tree)
+    # copied, for a device may use the memory given; `jnp.asarray` compiles a program a shape
+    tree = jax.tree.map(lambda x: x if isinstance(x, Array) else jax.device_put(np.array(x)), tree)
     return jax.tree.map(lambda x: x.astype(jnp.int32) if x.dtype == jnp.int64 else x, tree)
 
 

@@ -728,6 +728,26 @@ def test_many_examples_keep_their_weights_in_half_precision():
     assert largest_difference(first, state.params) > 0
 
 
+def aligned(array):
+    """A copy where JAX could use it in place."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def test_a_simulation_has_its_data_whatever_becomes_of_the_callers_arrays():
+    data = federation()
+    inputs, indices = aligned(data.examples.inputs.astype(np.float32)), aligned(data.indices)
+    data = data._replace(examples=data.examples._replace(inputs=inputs), indices=indices)
+    built = fx.simulation(method("fedavg", False), model(), data, batch_size=BATCH)
+    _, expected, _ = after(built, 1)
+    inputs[:], indices[:] = np.nan, 0
+    _, again, _ = after(built, 1)
+    chex.assert_trees_all_equal(again.params, expected.params)
+
+
 def test_other_kinds_of_keys_work():
     built = fx.simulation(method("fedavg", True), model(), federation(), batch_size=BATCH)
     key = jax.random.key(0, impl="rbg")
