@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import jax
 import pytest
@@ -50,10 +51,13 @@ MUCH = 2**31  # bytes: some ten states of the code
 
 def pytest_configure(config):
     """Keeps compiled programs, by what they are compiled from and for."""
+    if not hasattr(config, "cache"):  # -p no:cacheprovider
+        return
     programs = config.cache.mkdir("programs")
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        if sum(file.stat().st_size for file in programs.iterdir()) > MUCH:
-            shutil.rmtree(programs)
+        with suppress(FileNotFoundError):  # as another pytest beside this one removes them
+            if sum(file.stat().st_size for file in programs.iterdir()) > MUCH:
+                shutil.rmtree(programs)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
         os.environ |= {name.upper(): str(value) for name, value in KEPT.items()}
     jax.config.update("jax_compilation_cache_dir", str(programs))

@@ -19,6 +19,7 @@ import io
 import math
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -338,7 +339,8 @@ def section(results: Results, asked: Asked) -> str:
     """Returns a study's tables of differences: at their best, and at one step size."""
     if RATE not in results.axes or None in results.members["validation_fraction"]:
         study = reports.study(results, asked.against)
-        return _page(_differences(study, [*AT_THEIR_BEST, *AT_ONE_RATE]))
+        made = _differences(study, [*AT_THEIR_BEST, *AT_ONE_RATE])
+        return _page(made if asked.against else [*made, of_failures(results)])
     own = reports.tune(results, [RATE])
     alike = reports.tune(results, [RATE], by={"regulator": "identity"})
     at_their_best = reports.study(own.results)
@@ -395,17 +397,28 @@ def of_failures(results: Results) -> tables.Table:
         low = SCORES["final_accuracy"].of(histories[name]) < FAILED
         of_pair = failed.setdefault(where, {})
         of_pair[results.members["regulator"][row]] = diverged or low
-    pairs = [(one["identity"], one["ecgr"]) for one in failed.values() if len(one) == 2]
-    without, with_ecgr = (sum(side) for side in zip(*pairs, strict=True))
-    alone, alone_with = (sum(pair == one for pair in pairs) for one in ((1, 0), (0, 1)))
-    either = alone + alone_with
-    rarer = sum(math.comb(either, k) for k in range(min(alone, alone_with) + 1))
-    chance = min(1.0, 2 * rarer / 2**either)  # two-sided sign test
+    pairs = {where: one for where, one in failed.items() if len(one) == 2}
+    without, with_ecgr, alone, alone_with = (
+        sum(fits(one["identity"], one["ecgr"]) for one in pairs.values())
+        for fits in (lambda i, e: i, lambda i, e: e, lambda i, e: i > e, lambda i, e: i < e)
+    )
+    # pairs share seeds, and so partitions: what is independent is a seed
+    fewer: defaultdict[Any, int] = defaultdict(int)
+    for where, one in pairs.items():
+        fewer[where[others.index("seed")]] += one["identity"] - one["ecgr"]
+    above, below = (sum(sign * n > 0 for n in fewer.values()) for sign in (1, -1))
+    rarer = sum(math.comb(above + below, k) for k in range(min(above, below) + 1))
+    chance = min(1.0, 2 * rarer / 2 ** (above + below))
     counts = (len(pairs), without, with_ecgr, alone, alone_with)
+    by_seed = f"{above}/{len(fewer) - above - below}/{below}"
+    seeds = (Entry(by_seed, above - below), Entry(f"{chance:.2g}", chance))
     return tables.Table(
         "Runs that failed, at all step sizes",
-        ("pairs", "failed without", "with ECGR", "only without", "only with ECGR", "sign test, p"),
-        ((*(Entry(f"{n:,}", n) for n in counts), Entry(f"{chance:.1g}", chance)),),
+        (
+            *("pairs", "failed without", "with ECGR", "only without", "only with ECGR"),
+            *("seeds with fewer/as many/more by ECGR", "sign test over seeds, p"),
+        ),
+        ((*(Entry(f"{n:,}", n) for n in counts), *seeds),),
         0,
         (f"A run fails that diverges, or is below {FAILED:.0%} at its last evaluation.",),
     )

@@ -127,6 +127,7 @@ def flanders_opt(first: PyTree) -> Attack:
         rows = as_rows(updates, attacking.present)
         malicious = attacking.malicious
         honest = rows.present & ~malicious
+        # theirs divides by one less than the number of malicious clients
         number, bad = rows.num_present, jnp.maximum(malicious.sum(dtype=jnp.int32), 2)
         apart = squared_distances(rows, jnp.ones_like(old[0]))
 
@@ -198,7 +199,10 @@ def cells() -> Iterator[tuple[str, Column]]:
 def named(rule: str, column: Column, seed: int) -> str:
     """Returns the name under which a run is recorded."""
     attack, malicious = column
-    return f"{rule} | {attack} | {malicious} | {seed}"
+    aggregator = rules(malicious).get(rule)
+    numbers = aggregator.hyperparameters if aggregator else {}
+    told = "".join(f", {name} {number}" for name, number in numbers.items())
+    return f"{rule}{told} | {attack} | {malicious} | {seed}"
 
 
 @cache
@@ -310,13 +314,15 @@ def page(found: dict[str, float], seeds: int) -> str:
         "its pictures. `python -m experiments.flanders` makes this page.\n\n"
         + markdown(["rule", *headings], rows)
         + "\n*LIE, theirs*, *OPT, theirs* and *AGR-MM, theirs* are the attacks as that baseline "
-        "computes them: √σ in place of σ; signs and distances of a client's model of the first "
-        "round, set once, in place of the present one; and 6 σ where no step of its search is near "
-        "enough. The others are as their papers have them. What differs besides: its malicious "
-        "clients are drawn anew each round. The trimmed mean cuts 20 on each side, as there; of "
-        "60 malicious clients Multi-Krum is told of 48, all it takes, and averages 40 updates.\n"
+        "computes them: √σ in place of σ; a client's model of the first round, set once, which "
+        "all send every round, moved along its own signs, where the attack's paper moves the "
+        "present one; and 6 σ where no step of its search is near enough. The others are as their "
+        "papers have them. What differs besides: its malicious clients are drawn anew each round. "
+        "The trimmed mean cuts 20 on each side, as there; of 60 malicious clients Multi-Krum is "
+        "told of 48, all it takes, and averages 40 updates.\n"
         "\n## Is the order theirs?\n\n"
-        f"Of the pairs of rules that are {APART} points or more apart there:\n\n"
+        f"Of the pairs of rules that are {APART} points or more apart there (here, rules that end "
+        "alike stand in no order: by 60 clients some attacks leave one class to all):\n\n"
         + markdown(["attack, malicious clients", "in the same order", "not"], orders)
     )
 

@@ -50,9 +50,9 @@ def report(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="of the members those alone that have one of these values, such as "
-            "partition.alpha=0.1,0.5; may be repeated",
-            metavar="AXIS=VALUE,…",
+            help="a value that members have, of which the report is, such as partition.alpha=0.1; "
+            "may be repeated, of one axis for one of several",
+            metavar="AXIS=VALUE",
         ),
     ] = None,
     tune: Annotated[
@@ -78,14 +78,11 @@ def report(
     target = None if target_accuracy is None else parse(Kind(float), target_accuracy)
     if target is not None:
         check.number("target_accuracy", target, low=0, high=1)
-    results, chosen = _read(folders), []
-    if only:
-        asked = _assigned("only", only, "partition.alpha=0.1,0.5").items()
-        results = having(results, {axis: value.split(",") for axis, value in asked})
+    results, chosen = having(_read(folders), _assigned("only", only)), []
     if tune:
         tuned = tuning.tune(results, [_axis(axis) for axis in tune])
         results, chosen = tuned.results, [tuning.of_choices(tuned)]
-    compared = _assigned("against", against, "regulator=identity") if against else None
+    compared = _one_each(_assigned("against", against))
     measures, found = scores(target), study(results, compared)
     shown = {name: measures[name] for name in _SHOWN if name in measures}
     for table in (*chosen, tables.overview(found, shown)):
@@ -104,15 +101,26 @@ def _read(folders: list[Path]) -> Results:
     return merge(parts) if len(parts) > 1 else parts[0]
 
 
-def _assigned(option: str, given: list[str], example: str) -> dict[str, str]:
+def _assigned(option: str, given: list[str] | None) -> dict[str, list[str]]:
     """Returns values by axis; an axis may be written as on the command line, with hyphens."""
-    for one in given:
-        if "=" not in one:
+    values: dict[str, list[str]] = {}
+    for one in given or ():
+        axis, equals, value = one.partition("=")
+        if not equals:
             raise InputError(
-                f"{option}: {one!r} is not allowed, it must be AXIS=VALUE, such as {example}"
+                f"{option}: {one!r} is not allowed, it must be AXIS=VALUE, such as "
+                "regulator=identity"
             )
-    split = (one.partition("=") for one in given)
-    return {_axis(axis): value for axis, _, value in split}
+        values.setdefault(_axis(axis), []).append(value)
+    return values
+
+
+def _one_each(values: dict[str, list[str]]) -> dict[str, str] | None:
+    """Returns the value of each axis of `--against`; None where it is not given."""
+    for axis, several in values.items():
+        if len(several) > 1:
+            raise InputError(f"against: {axis!r} has {len(several)} values, it must have one")
+    return {axis: value for axis, (value,) in values.items()} or None
 
 
 def _axis(text: str) -> str:

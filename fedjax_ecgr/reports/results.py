@@ -130,7 +130,8 @@ def having(results: Results, wanted: Mapping[str, Sequence[str]]) -> Results:
       wanted: values, as text, by the option's full name: {"algorithm.learning_rate": ["0.01"]}.
 
     Raises:
-      InputError: if members have no such option, or none has such a value of it.
+      InputError: if members have no such option, or none has such a value of it, or none has what
+        is wanted of all options.
     """
     kept = np.ones(len(results.members[MEMBER]), bool)
     for option, texts in wanted.items():
@@ -147,6 +148,8 @@ def having(results: Results, wanted: Mapping[str, Sequence[str]]) -> Results:
                     f"only: {option}={text} is not allowed, no member has it (values: {allowed})"
                 )
         kept &= [any(is_text(value, text) for text in texts) for value in column]
+    if not kept.any() and len(kept):
+        raise InputError("only: these values are not allowed together, no member has them all")
     return only(results, kept)
 
 

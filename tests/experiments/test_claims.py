@@ -39,7 +39,7 @@ def texts(table):
     return [[entry.text for entry in row] for row in table.rows]
 
 
-def test_failures_are_counted_by_pairs():
+def test_failures_are_counted_by_pairs_and_tested_by_seeds():
     accuracies = {
         ("identity", 0.1, 0): 0.9, ("ecgr", 0.1, 0): 0.9,
         ("identity", 0.1, 1): 0.1, ("ecgr", 0.1, 1): 0.15,
@@ -47,11 +47,18 @@ def test_failures_are_counted_by_pairs():
         ("identity", 0.5, 0): 0.8, ("ecgr", 0.5, 0): 0.7,
         ("identity", 0.5, 1): 0.19, ("ecgr", 0.5, 1): 0.21,
         ("identity", 0.5, 2): 0.9,  # without a pair
+        ("identity", 0.5, 3): 0.8, ("ecgr", 0.5, 3): 0.1,
+        ("identity", 0.5, 4): 0.8, ("ecgr", 0.5, 4): 0.7,
     }  # fmt: skip
     found = claims.of_failures(results(accuracies, diverged=[("identity", 0.5, 0)]))
-    # without: 1, 2, 5 low and 4 diverged; with ECGR: 2; alone: three of three, p = 2 / 2³
-    assert texts(found) == [["5", "4", "1", "3", "0", "0.2"]]
-    assert found.rows[0][-1].value == pytest.approx(0.25)
+    # without: 1, 2, 5 low and 4 diverged; with ECGR: 2 and 6; by seeds p = 2 (1 + 4) / 2⁴
+    assert texts(found) == [["7", "4", "2", "3", "1", "3/1/1", "0.62"]]
+    assert found.rows[0][-1].value == pytest.approx(0.625)
+
+
+def test_a_study_without_pairs_has_no_failures():
+    found = claims.of_failures(results({("ecgr", 0.1, 0): 0.1}))
+    assert texts(found) == [["0", "0", "0", "0", "0", "0/0/0", "1"]]
 
 
 def test_growth_is_the_difference_of_differences_by_seed():

@@ -106,7 +106,7 @@ def test_their_opt_sends_a_model_of_the_first_round_moved(travelled, given_up):
 
 def test_the_page_has_what_was_found_beside_theirs():
     found = {"mean | none | 0 | 0": 85.0, "mean | Gauss | 20 | 0": 70.0}
-    found |= {"median | Gauss | 20 | 0": 80.0, "Bulyan | Gauss | 20 | 0": 70.0}
+    found |= {"median | Gauss | 20 | 0": 80.0, "Bulyan, num_malicious 20 | Gauss | 20 | 0": 70.0}
     page = flanders.page(found, seeds=1)
     assert "| mean | 85.0 (68) | 70.0 (25) | – |" in page
     # theirs: Bulyan 71, the median 66, the mean 25

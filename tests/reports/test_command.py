@@ -76,7 +76,7 @@ def test_some_values_alone_say_what_a_study_of_them_says(whole, capsys):
     write_study(Path("few"), grid(seeds=(0, 3), broken={(0.2, 1.0, 3)}))
     assert main(["report", "few"]) == 0
     expected = capsys.readouterr().out
-    assert main(["report", "study", "--only", "seed=0,3"]) == 0
+    assert main(["report", "study", "--only", "seed=0", "--only", "seed=3"]) == 0
     assert capsys.readouterr().out == expected
     options = ["--only", "regulator=identity", "--only", "partition.alpha=0.1"]
     assert main(["report", "study", *options]) == 0
@@ -104,7 +104,15 @@ def test_a_narrow_terminal_loses_nothing(whole, capsys, monkeypatch):
         (["study", "--against", "regulator=x"], "against: regulator=x is not allowed, no method"),
         (["study", "--only", "seed"], "only: 'seed' is not allowed, it must be AXIS=VALUE"),
         (["study", "--only", "seeds=1"], "only: 'seeds' is no option of members, did you mean"),
-        (["study", "--only", "seed=1,7"], "only: seed=7 is not allowed, no member has it (values:"),
+        (["study", "--only", "seed=7"], "only: seed=7 is not allowed, no member has it (values: 0"),
+        (
+            ["study", "--only", "regulator=identity", "--only", "regulator.beta=0.5"],
+            "only: these values are not allowed together",
+        ),
+        (
+            ["study", "--against", "regulator=ecgr", "--against", "regulator=identity"],
+            "against: 'regulator' has 2 values, it must have one",
+        ),
         (["study", "other"], "differ from one folder to another"),
     ],
 )

@@ -6,8 +6,8 @@ Client i holds class i mod C and k - 1 others, at random and without regard to w
 already; each class is divided evenly among those who hold it. So one client may have several times
 the examples of another, where `shards`, which deals the classes evenly, gives all as many.
 
-There a class that nobody holds is lost. Here all hands are dealt again until every class is held;
-with as many clients as classes the first are.
+There a class that nobody holds is lost. Here all hands are dealt again until every class is held,
+as it always is with as many clients as classes or more.
 """
 
 import numpy as np
