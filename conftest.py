@@ -2,8 +2,8 @@
 
 They compile quickly, with most of XLA's optimisations off and its older way to emit loops where it
 still has one, here and in the processes they start: a test takes few steps, and most of its time
-goes into compilation. `python -m tests.reference` compiles as users do. What is compiled is kept in
-pytest's own cache for the next time (`--cache-clear` forgets it), here and in processes they start.
+goes into compilation. `python -m tests.reference` compiles as users do. What is compiled here is kept in
+pytest's own cache for the next time; `--cache-clear` forgets it.
 """
 
 import gc
@@ -58,8 +58,6 @@ def pytest_configure(config):
         with suppress(FileNotFoundError):  # as another pytest beside this one removes them
             if sum(file.stat().st_size for file in programs.iterdir()) > MUCH:
                 shutil.rmtree(programs)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
-        os.environ |= {name.upper(): str(value) for name, value in KEPT.items()}
     jax.config.update("jax_compilation_cache_dir", str(programs))
     for name, value in KEPT.items():
         jax.config.update(name, value)

@@ -20,7 +20,7 @@ def set_apart(app: Sphinx) -> None:
     config = 'get_config().IPKernelApp.log_level = "ERROR"\n'
     (profile / "ipython_kernel_config.py").write_text(config, encoding="utf-8")
     os.environ["IPYTHONDIR"] = str(profile.parent)
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(made / "programs"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(made / "programs")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
