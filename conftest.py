@@ -2,8 +2,8 @@
 
 They compile quickly, with most of XLA's optimisations off and its older way to emit loops where it
 still has one, here and in the processes they start: a test takes few steps, and most of its time
-goes into compilation. `python -m tests.reference` compiles as users do. What is compiled here is kept in
-pytest's own cache for the next time; `--cache-clear` forgets it.
+goes into compilation. `python -m tests.reference` compiles as users do. What is compiled here is
+kept in pytest's own cache for the next time; `--cache-clear` forgets it.
 """
 
 import gc
