@@ -26,6 +26,7 @@ from fedjax_ecgr.algorithms.fedadagrad import fedadagrad as fedadagrad
 from fedjax_ecgr.algorithms.fedadam import fedadam as fedadam
 from fedjax_ecgr.algorithms.fedavg import fedavg as fedavg
 from fedjax_ecgr.algorithms.fedavgm import fedavgm as fedavgm
+from fedjax_ecgr.algorithms.fedbabu import fedbabu as fedbabu
 from fedjax_ecgr.algorithms.fedbn import fedbn as fedbn
 from fedjax_ecgr.algorithms.feddc import feddc as feddc
 from fedjax_ecgr.algorithms.feddyn import feddyn as feddyn

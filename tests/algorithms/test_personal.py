@@ -19,9 +19,9 @@ from tests.plain import federation as plain
 
 PERSONAL = {
     "local_only", "fine_tuned", "ditto", "apfl", "pfedme", "perfedavg", "fedper", "fedrep",
-    "lg_fedavg",
+    "lg_fedavg", "fedbabu",
 }  # fmt: skip
-HEADED = ("fedper", "fedrep", "lg_fedavg")
+HEADED = ("fedbabu", "fedper", "fedrep", "lg_fedavg")
 
 
 def test_these_are_judged_by_models_of_their_own():
@@ -179,6 +179,7 @@ def test_statistics_are_the_clients_own_or_the_average(name):
     np.testing.assert_allclose(state.batch_stats["mean"], sent * common, atol=1e-14)
     wanted = {
         "fine_tuned": 0.9 * common + 0.1 * CENTRES,
+        "fedbabu": 0.9**5 * common + (1 - 0.9**5) * CENTRES,
         "pfedme": 0.9 * before + 0.1 * CENTRES,
         **dict.fromkeys(("perfedavg", "fedper", "fedrep"), np.tile(common, (3, 1))),
     }.get(name, alone)
@@ -200,7 +201,8 @@ def test_who_sends_less_is_counted_less():
     body, head = 4 * (3 * 4 + 4), 4 * (4 * 3 + 3)
     for name in ("fedavg", "fine_tuned", "ditto", "apfl", "pfedme", "perfedavg"):
         assert counted(name, mlp) == (body + head, body + head), name
-    assert counted("fedper", mlp) == counted("fedrep", mlp) == (body, body)
+    for name in ("fedbabu", "fedper", "fedrep"):
+        assert counted(name, mlp) == (body, body), name
     assert counted("lg_fedavg", mlp) == (head, head)
     assert counted("local_only", mlp) == (0, 0)
     weights, stats = 4 * 4, 4 * 2  # a dense layer of 2 × 2, a mean

@@ -9,7 +9,17 @@ from fedjax_ecgr import sweeps
 
 FOLDER = Path(fashion_mnist.__file__).parent
 METHODS = {"fedavg", "fedprox", "fednova", "scaffold"}
-PERSONAL = {"fedavg", "fedprox", "perfedavg", "pfedme", "ditto", "apfl", "fedper", "fedrep"}
+PERSONAL = {
+    "fedavg",
+    "fedprox",
+    "perfedavg",
+    "pfedme",
+    "ditto",
+    "apfl",
+    "fedper",
+    "fedrep",
+    "fedbabu",
+}
 
 
 def members(name):
@@ -22,7 +32,7 @@ def members(name):
         ("combinations", 320, METHODS),
         ("niid_bench", 28, METHODS),
         ("published", 80, METHODS),
-        ("pfllib", 16, PERSONAL),
+        ("pfllib", 18, PERSONAL),
     ],
 )
 def test_all_methods_meet_the_same_settings(name, count, algorithms):
