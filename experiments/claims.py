@@ -16,16 +16,16 @@ What ended stays: the same command goes on. Fashion-MNIST is Debian's package, s
 """
 
 import io
-import math
 import sys
 import tomllib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
+from scipy import stats
 
 from experiments import controls
 from experiments.fashion_mnist import DEBIAN
@@ -398,18 +398,17 @@ def of_failures(results: Results) -> tables.Table:
         of_pair = failed.setdefault(where, {})
         of_pair[results.members["regulator"][row]] = diverged or low
     pairs = {where: one for where, one in failed.items() if len(one) == 2}
-    without, with_ecgr, alone, alone_with = (
-        sum(fits(one["identity"], one["ecgr"]) for one in pairs.values())
-        for fits in (lambda i, e: i, lambda i, e: e, lambda i, e: i > e, lambda i, e: i < e)
+    without, with_ecgr = (
+        np.array([one[name] for one in pairs.values()], bool) for name in REGULATORS
     )
+    counted = (without, with_ecgr, without & ~with_ecgr, with_ecgr & ~without)
+    counts = (len(pairs), *(int(those.sum()) for those in counted))
     # pairs share seeds, and so partitions: what is independent is a seed
-    fewer: defaultdict[Any, int] = defaultdict(int)
+    fewer: Counter[Any] = Counter()
     for where, one in pairs.items():
         fewer[where[others.index("seed")]] += one["identity"] - one["ecgr"]
     above, below = (sum(sign * n > 0 for n in fewer.values()) for sign in (1, -1))
-    rarer = sum(math.comb(above + below, k) for k in range(min(above, below) + 1))
-    chance = min(1.0, 2 * rarer / 2 ** (above + below))
-    counts = (len(pairs), without, with_ecgr, alone, alone_with)
+    chance = stats.binomtest(above, above + below).pvalue if above + below else 1.0
     by_seed = f"{above}/{len(fewer) - above - below}/{below}"
     seeds = (Entry(by_seed, above - below), Entry(f"{chance:.2g}", chance))
     return tables.Table(

@@ -78,11 +78,13 @@ def report(
     target = None if target_accuracy is None else parse(Kind(float), target_accuracy)
     if target is not None:
         check.number("target_accuracy", target, low=0, high=1)
-    results, chosen = having(_read(folders), _assigned("only", only)), []
+    results, chosen = _read(folders), []
+    if only:
+        results = having(results, _assigned("only", only))
     if tune:
         tuned = tuning.tune(results, [_axis(axis) for axis in tune])
         results, chosen = tuned.results, [tuning.of_choices(tuned)]
-    compared = _one_each(_assigned("against", against))
+    compared = _one_each(_assigned("against", against)) if against else None
     measures, found = scores(target), study(results, compared)
     shown = {name: measures[name] for name in _SHOWN if name in measures}
     for table in (*chosen, tables.overview(found, shown)):
@@ -101,10 +103,10 @@ def _read(folders: list[Path]) -> Results:
     return merge(parts) if len(parts) > 1 else parts[0]
 
 
-def _assigned(option: str, given: list[str] | None) -> dict[str, list[str]]:
+def _assigned(option: str, given: list[str]) -> dict[str, list[str]]:
     """Returns values by axis; an axis may be written as on the command line, with hyphens."""
     values: dict[str, list[str]] = {}
-    for one in given or ():
+    for one in given:
         axis, equals, value = one.partition("=")
         if not equals:
             raise InputError(
@@ -115,12 +117,12 @@ def _assigned(option: str, given: list[str] | None) -> dict[str, list[str]]:
     return values
 
 
-def _one_each(values: dict[str, list[str]]) -> dict[str, str] | None:
-    """Returns the value of each axis of `--against`; None where it is not given."""
+def _one_each(values: dict[str, list[str]]) -> dict[str, str]:
+    """Returns the value of each axis of `--against`."""
     for axis, several in values.items():
         if len(several) > 1:
             raise InputError(f"against: {axis!r} has {len(several)} values, it must have one")
-    return {axis: value for axis, (value,) in values.items()} or None
+    return {axis: value for axis, (value,) in values.items()}
 
 
 def _axis(text: str) -> str:

@@ -15,17 +15,15 @@ from typing import Unpack
 from fedjax_ecgr import check
 from fedjax_ecgr.algorithms.base import (
     Algorithm,
-    Batch,
     Client,
     Common,
     Local,
     Outcome,
-    Seen,
     Upload,
     algorithm,
 )
-from fedjax_ecgr.algorithms.layers import first_parts, merge, parts, step_along_part
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.algorithms.layers import first_parts, merge, parts, step_along_part, train_body
+from fedjax_ecgr.types import PyTree
 
 
 def fedbabu(*, epochs: int = 5, **common: Unpack[Common]) -> Algorithm:
@@ -62,8 +60,5 @@ def fedbabu(*, epochs: int = 5, **common: Unpack[Common]) -> Algorithm:
 
 
 def _client(client: Client, local: Local) -> Outcome:
-    def of_body(body: PyTree, batch_stats: PyTree, batch: Batch) -> tuple[Array, Seen]:
-        return batch.loss(merge(local.state, body), batch_stats)
-
-    trained = client.train(parts(local.params, client.head).body, objective=of_body)
+    trained = train_body(client, parts(local.params, client.head).body, local.state)
     return Outcome(Upload(trained.update), local.state, trained)

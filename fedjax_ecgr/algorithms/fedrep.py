@@ -27,7 +27,7 @@ from fedjax_ecgr.algorithms.base import (
     algorithm,
 )
 from fedjax_ecgr.algorithms.fedper import own_head
-from fedjax_ecgr.algorithms.layers import first_parts, merge, parts, step_along_part
+from fedjax_ecgr.algorithms.layers import first_parts, merge, parts, step_along_part, train_body
 from fedjax_ecgr.types import Array, PyTree
 
 
@@ -59,10 +59,7 @@ def fedrep(*, head_epochs: int = 10, **common: Unpack[Common]) -> Algorithm:
             local.state, objective=of_head, regulate=False, epochs=head_epochs, stream=1
         ).params
 
-        def of_body(body: PyTree, batch_stats: PyTree, batch: Batch) -> tuple[Array, Seen]:
-            return batch.loss(merge(head, body), batch_stats)
-
-        trained = client.train(body, objective=of_body)
+        trained = train_body(client, body, head)
         return Outcome(Upload(trained.update), head, trained)
 
     return algorithm(

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_ecgr import check
-from fedjax_ecgr.algorithms.base import First, Server, Upload
-from fedjax_ecgr.types import PyTree
+from fedjax_ecgr.algorithms.base import Batch, Client, First, Seen, Server, Trained, Upload
+from fedjax_ecgr.types import Array, PyTree
 
 
 class Parts(NamedTuple):
@@ -75,6 +75,15 @@ def first_parts(name: str, first: First) -> Parts:
             "before it"
         )
     return parts(first.params, first.head)
+
+
+def train_body(client: Client, body: PyTree, head: PyTree) -> Trained:
+    """Trains a body under a head that stays."""
+
+    def objective(body: PyTree, batch_stats: PyTree, batch: Batch) -> tuple[Array, Seen]:
+        return batch.loss(merge(head, body), batch_stats)
+
+    return client.train(body, objective=objective)
 
 
 def step_along_part(server: Server, upload: Upload) -> tuple[PyTree, PyTree]:

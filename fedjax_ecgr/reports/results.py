@@ -140,17 +140,23 @@ def having(results: Results, wanted: Mapping[str, Sequence[str]]) -> Results:
             allowed = ", ".join(results.axes)
             raise InputError(f"only: {option!r} is no option of members{near} (axes: {allowed})")
         column = results.members[option]
-        values = list(dict.fromkeys(column))
         for text in texts:
-            if not any(is_text(value, text) for value in values):
-                allowed = ", ".join(map(write, values))
-                raise InputError(
-                    f"only: {option}={text} is not allowed, no member has it (values: {allowed})"
-                )
+            check_there("only", option, text, column, "member")
         kept &= [any(is_text(value, text) for text in texts) for value in column]
     if not kept.any() and len(kept):
         raise InputError("only: these values are not allowed together, no member has them all")
     return only(results, kept)
+
+
+def check_there(
+    field: str, axis: str, text: str, values: Sequence[Any] | np.ndarray, what: str
+) -> None:
+    """Raises `InputError` unless a text says one of the values; `what` is whose they are."""
+    if not any(is_text(value, text) for value in values):
+        allowed = ", ".join(map(write, dict.fromkeys(values)))
+        raise InputError(
+            f"{field}: {axis}={text} is not allowed, no {what} has it (values: {allowed})"
+        )
 
 
 def is_text(value: Any, text: str) -> bool:

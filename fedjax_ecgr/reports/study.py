@@ -27,6 +27,7 @@ from fedjax_ecgr.reports.results import (
     Results,
     Rows,
     by_member,
+    check_there,
     is_text,
 )
 from fedjax_ecgr.reports.scores import Score
@@ -316,12 +317,8 @@ def _check(axes: tuple[str, ...], methods: tuple[Group, ...], against: Mapping[s
         if axis not in axes:
             allowed, near = ", ".join(axes) or "none", check.nearest(axis, axes)
             raise InputError(f"against: {axis!r} is no axis of the methods{near} (axes: {allowed})")
-        values = list(dict.fromkeys(method.values[axes.index(axis)] for method in methods))
-        if not any(is_text(value, text) for value in values):
-            allowed = ", ".join(map(write, values))
-            raise InputError(
-                f"against: {axis}={text} is not allowed, no method has it (values: {allowed})"
-            )
+        values = [method.values[axes.index(axis)] for method in methods]
+        check_there("against", axis, text, values, "method")
 
 
 def has(values: Values, axes: tuple[str, ...], wanted: Mapping[str, str]) -> bool:
