@@ -1,9 +1,10 @@
 """Tests run on four CPU devices, and refuse silent promotion of types and ranks.
 
-They compile quickly, with most of XLA's optimisations off and its older way to emit loops where it
-still has one, here and in the processes they start: a test takes few steps, and most of its time
-goes into compilation. `python -m tests.reference` compiles as users do. What is compiled here is
-kept in pytest's own cache for the next time; `--cache-clear` forgets it.
+They compile quickly, with most of XLA's optimisations off, without its checks of its own passes,
+and with its older way to emit loops where it still has one, here and in the processes they start: a
+test takes few steps, and most of its time goes into compilation. `python -m tests.reference`
+compiles as users do. What is compiled here is kept in pytest's own cache for the next time;
+`--cache-clear` forgets it.
 """
 
 import gc
@@ -17,7 +18,11 @@ from contextlib import suppress
 import jax
 import pytest
 
-FLAGS = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+FLAGS = (
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_disable_hlo_passes=hlo-verifier,while-loop-invariant-code-motion",
+)
 
 
 def known_to_xla(flag):

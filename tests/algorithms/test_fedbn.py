@@ -37,7 +37,7 @@ def test_normalisation_stays_with_the_client(x64):
     net, data = model(), federation()
     built = fx.simulation(
         fx.algorithms.ALGORITHMS["fedbn"](learning_rate=0.1, momentum=0.0), net, data,
-        client_test=data, batch_size=6, shuffle=False,
+        client_test=data, batch_size=6, shuffle=False, placement="scan",
     )  # fmt: skip
     key = jax.random.key(1)
     state = built.init(key)

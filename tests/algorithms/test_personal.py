@@ -169,7 +169,9 @@ def test_statistics_are_the_clients_own_or_the_average(name):
     labels = np.arange(12, dtype=np.int32) % 2
     examples = fx.Examples(CENTRES[owners], labels, np.array(0.0), np.array(1.0))
     data = from_owners(examples, owners, 3)
-    built = fx.simulation(ALGORITHMS[name](), measured_model(), data, batch_size=4)
+    built = fx.simulation(
+        ALGORITHMS[name](), measured_model(), data, batch_size=4, placement="scan"
+    )
     key, rounds = jax.random.key(0), 2
     state, _ = built.block(built.init(key), key, built.hyperparameters, rounds, rounds)
 
@@ -263,7 +265,7 @@ def test_clients_that_contradict_one_another_need_models_of_their_own(name, regu
     history = fx.simulate(
         ALGORITHMS[name](learning_rate=0.1, regulator=regulator(), **options),
         fx.models.mlp(fx.Spec((2,), 2), hidden=(8,)), train,
-        client_test=test, rounds=15, eval_every=15, local_epochs=4, batch_size=10,
+        client_test=test, rounds=15, eval_every=15, local_epochs=4, batch_size=10, placement="scan",
     )  # fmt: skip
     accuracy = history.table["client_accuracy_mean"][-1]
     if name == "fedavg":

@@ -39,7 +39,7 @@ def test_validation_is_an_evaluation_of_its_own_and_changes_nothing_else():
     clients = fx.partition.dirichlet(data.train, num_clients=4, alpha=0.5, seed=0)
     model, method = fx.models.logistic_regression(data.spec), fx.fedavg(learning_rate=0.05)
     tables = [
-        fx.simulate(method, model, clients, rounds=3, eval_every=2, **tests).table
+        fx.simulate(method, model, clients, rounds=3, eval_every=2, placement="scan", **tests).table
         for tests in (
             {"test": data.test, "validation": data.validation},
             {"test": data.validation},

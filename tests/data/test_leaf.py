@@ -63,6 +63,7 @@ def test_a_run_on_characters_learns_them(tmp_path):
         test=data.test,
         rounds=6,
         batch_size=4,
+        placement="scan",
     )
     assert history.table["test_accuracy"][-1] > 0.95
 

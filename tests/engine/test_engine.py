@@ -262,7 +262,9 @@ def test_results_do_not_depend_on_chunk_size(chunk_size, x64):
 def test_float32_and_float64_agree():
     def run(x64):
         with jax.enable_x64(x64):
-            built = fx.simulation(method("fedprox", True), model(), federation(), batch_size=BATCH)
+            built = fx.simulation(
+                method("fedprox", True), model(), federation(), batch_size=BATCH, placement="scan"
+            )
             key = jax.random.key(7)
             state = start32(built, key)
             state, _ = built.block(state, key, built.hyperparameters, 2, 2)
@@ -309,7 +311,9 @@ def test_two_runs_of_one_seed_are_bitwise_the_same_and_seeds_differ():
 
 def test_blocks_of_rounds_are_rounds():
     """However often it is evaluated, and through the function that users compose, it is one run."""
-    built = fx.simulation(method("fednova", True), model(), federation(), batch_size=BATCH)
+    built = fx.simulation(
+        method("fednova", True), model(), federation(), batch_size=BATCH, placement="scan"
+    )
     by_blocks = fx.run(built, rounds=5, seed=1, eval_every=2)
     key = jax.random.key(1)
     state, one = built.init(key), jax.jit(built.round)
@@ -374,7 +378,9 @@ def test_a_client_is_traced_once_for_what_it_sends_and_once_for_the_program(layo
 
 
 def test_a_sweep_over_beta_is_one_program():
-    built = fx.simulation(method("fedavg", True), model(), federation(), batch_size=BATCH)
+    built = fx.simulation(
+        method("fedavg", True), model(), federation(), batch_size=BATCH, placement="scan"
+    )
     key, betas = jax.random.key(0), jnp.array([0.0, 0.5, 1.0])
 
     def final(beta):
@@ -391,6 +397,7 @@ def test_a_sweep_over_beta_is_one_program():
             model(),
             federation(),
             batch_size=BATCH,
+            placement="scan",
         )
         state = fx.run(alone, rounds=2).state
         one = jax.tree.map(lambda x, i=i: x[i], swept)
@@ -428,7 +435,11 @@ CURVATURES, CENTRES = [0.5, 1.0, 2.0], [[1.0, 0.0], [-2.0, 1.0], [3.0, 4.0]]
 def on_quadratics(algorithm, rounds, sizes=None, **options):
     net, data = quadratics(CURVATURES, CENTRES, sizes)
     built = fx.simulation(
-        algorithm, net, data, loss=halved_square, **{"batch_size": 1, "local_epochs": 4, **options}
+        algorithm,
+        net,
+        data,
+        loss=halved_square,
+        **{"batch_size": 1, "local_epochs": 4, "placement": "scan", **options},
     )
     return after(built, rounds)[1]
 
@@ -561,7 +572,7 @@ def test_every_algorithm_keeps_the_contract(name):
 
 def some_rounds(algorithm):
     """One program for any numbers and rounds; its numbers; whether clients send anything."""
-    built = fx.simulation(algorithm, model((2,)), federation(), batch_size=BATCH)
+    built = fx.simulation(algorithm, model((2,)), federation(), batch_size=BATCH, placement="scan")
     key = jax.random.key(0)
     first = built.init(key)
 
@@ -611,7 +622,9 @@ def test_the_cohort_is_sampled_evenly_by_key():
 def test_step_sizes_follow_the_schedule():
     def rates(**options):
         algorithm = fx.fedavg(**options)
-        history = fx.simulate(algorithm, model(), federation(), rounds=21, eval_every=21)
+        history = fx.simulate(
+            algorithm, model(), federation(), rounds=21, eval_every=21, placement="scan"
+        )
         return history.table["learning_rate"]
 
     halved = [0.1 * 0.5 ** ((t + 1) // 10) for t in range(21)]
@@ -627,7 +640,9 @@ def test_another_optimizer_can_be_given():
         learning_rate=0.01, optimizer=lambda rate, numbers: optax.adam(rate, b1=numbers["momentum"])
     )
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
-        history = fx.simulate(algorithm, model(), federation(), rounds=10, eval_every=10)
+        history = fx.simulate(
+            algorithm, model(), federation(), rounds=10, eval_every=10, placement="scan"
+        )
     assert history.table["train_loss"][-1] < history.table["train_loss"][0]
 
 
@@ -642,7 +657,9 @@ def test_statistics_are_averaged_by_weight():
     inputs = np.array([[1.0], [2.0], [3.0], [10.0]], np.float32)
     examples = fx.Examples(inputs, np.zeros(4, np.int32), np.array(0.0), np.array(1.0))
     data = from_assignment(examples, [[0, 1, 2], [3], []])
-    built = fx.simulation(fx.fedavg(), net, data, batch_size=3, loss=halved_square)
+    built = fx.simulation(
+        fx.fedavg(), net, data, batch_size=3, loss=halved_square, placement="scan"
+    )
     _, state, _ = after(built, 1)
     np.testing.assert_allclose(state.batch_stats["mean"], (3 * 2 + 1 * 10) / 4)
 
@@ -676,7 +693,7 @@ def test_a_step_size_of_zero_moves_nothing_and_breaks_nothing():
     """As warm-ups start and cosines end: SCAFFOLD then learns nothing of the gradient."""
     schedule = optax.linear_schedule(0.0, 0.1, 2)
     algorithm = fx.scaffold(learning_rate=schedule)
-    built = fx.simulation(algorithm, model(), federation(), batch_size=BATCH)
+    built = fx.simulation(algorithm, model(), federation(), batch_size=BATCH, placement="scan")
     first, state, _ = after(built, 1)
     chex.assert_trees_all_equal(first, state.params)
     chex.assert_trees_all_equal(state.clients, jax.tree.map(jnp.zeros_like, state.clients))

@@ -42,7 +42,11 @@ def model():
 
 def simulation(sizes=SIZES, *, algorithm=None, **options):
     return fx.simulation(
-        algorithm or fx.fedavg(), model(), federation(sizes), batch_size=4, **options
+        algorithm or fx.fedavg(),
+        model(),
+        federation(sizes),
+        batch_size=4,
+        **{"placement": "scan", **options},
     )
 
 

@@ -67,7 +67,7 @@ def simulate(algorithm, data, **options):
         batch_size=BATCH,
         shuffle=False,
         seed=3,
-        **options,
+        **{"placement": "scan", **options},
     )
 
 

@@ -56,6 +56,7 @@ def test_another_seed_of_a_partition_is_the_same_program_where_it_has_the_room(
             test=EXAMPLES,
             client_test=own,
             batch_size=16,
+            placement="scan",
         )
         key = jax.random.key(0)
         state = jax.eval_shape(built.init, key)
@@ -78,7 +79,7 @@ def test_more_room_changes_nothing(regulator):
         net = fx.models.logistic_regression(fx.Spec((3,), 4))
         return fx.simulate(
             fx.fedavg(regulator=regulator, learning_rate=0.1), net, clients,
-            test=EXAMPLES, rounds=3, batch_size=20, local_epochs=2,
+            test=EXAMPLES, rounds=3, batch_size=20, local_epochs=2, placement="scan",
         )  # fmt: skip
 
     narrow = run(data)

@@ -117,7 +117,9 @@ def test_online_is_a_clients_optimizer():
 
     with jax.numpy_dtype_promotion("standard"):
         method = fx.fedavg(optimizer=optimizer, learning_rate=0.1)
-        history = fx.simulate(method, model, clients, test=data.test, rounds=8, eval_every=8)
+        history = fx.simulate(
+            method, model, clients, test=data.test, rounds=8, eval_every=8, placement="scan"
+        )
     assert history.table["test_accuracy"][-1] > 0.8
 
 

@@ -243,7 +243,15 @@ def test_compressed_training_learns_and_sends_less():
 
     def run(*chain):
         method = fx.fedavg(transforms=chain, learning_rate=0.05)
-        return fx.simulate(method, model, clients, test=data.test, rounds=10, eval_every=10)
+        return fx.simulate(
+            method,
+            model,
+            clients,
+            test=data.test,
+            rounds=10,
+            eval_every=10,
+            placement="scan",
+        )
 
     whole, sparse = run(), run(transforms.clip(1.0), transforms.top_k(0.1))
     sent = sparse.table["bytes_up"][0] / whole.table["bytes_up"][0]
