@@ -91,9 +91,12 @@ def optimised(monkeypatch):
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+LONGEST = ("test_site.py", "test_survival.py", "test_release.py")
+
+
 def pytest_collection_modifyitems(items):
-    """Begins with the site, which takes longest: one worker builds it, the others go on."""
-    items.sort(key=lambda item: item.path.name != "test_site.py")
+    """Begins with what takes longest, so that one worker does not end long after the others."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_addoption(parser):

@@ -782,7 +782,7 @@ SMALL_MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_runs_under_every_placement(name):
+def test_every_model_runs_one_by_one_and_several_at_once_on_devices(name):
     rng, side = np.random.default_rng(0), 32 if name == "vgg11" else 16
     examples = fx.Examples(
         rng.integers(0, 256, (9, side, side, 1), np.uint8),
@@ -799,11 +799,12 @@ def test_every_model_runs_under_every_placement(name):
     net = MODELS[name](spec, **SMALL_MODELS.get(name, {}))
     data = from_owners(examples, np.repeat([0, 2], [5, 4]), 3)
     ends = []
-    for layout in ("scan", "vmap", "devices"):
-        own = {"num_devices": 2} if layout == "devices" else {}
-        built = fx.simulation(fx.fedavg(), net, data, batch_size=4, placement=layout, **own)
+    for layout in (
+        {"placement": "scan"},
+        {"placement": "devices", "num_devices": 2, "chunk_size": 2},
+    ):
+        built = fx.simulation(fx.fedavg(), net, data, batch_size=4, **layout)
         history = fx.run(built, rounds=1)
         assert np.isfinite(history.table["train_loss"]).all()
         ends.append(jax.device_get((history.state.params, history.state.batch_stats)))
-    for end in ends[1:]:
-        chex.assert_trees_all_close(end, ends[0], rtol=1e-3, atol=1e-4)
+    chex.assert_trees_all_close(*ends, rtol=1e-3, atol=1e-4)
