@@ -280,12 +280,15 @@ def _per_step(deltas: Array, beta: Array, ratio: Array) -> Array:
     return regulator.finalize(state, deltas.sum(axis=0))[0]
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Returns the files of a folder; selection.npz, which takes longest, comes first."""
+    return sorted(folder.glob("*.npz"), reverse=True)
+
+
 def main(arguments: list[str]) -> int:
     """Checks the files named, or those in the folders named; by default the project's own."""
     places = [Path(argument) for argument in arguments] or [FOLDER]
-    paths = [
-        p for place in places for p in (sorted(place.glob("*.npz")) if place.is_dir() else [place])
-    ]
+    paths = [p for place in places for p in (files_of(place) if place.is_dir() else [place])]
     missing = [path for path in paths if not path.is_file()]
     if missing or not paths:
         what = f"{missing[0]}: no such file" if missing else "no .npz files there"
