@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -241,12 +240,12 @@ def _check_selection(path: Path, arrays: Arrays) -> Verdict:
     for case in sorted({name.split("/")[0] for name in arrays}, key=int):
         deltas = _wide(arrays[f"{case}/deltas"], width)
         beta, ratio = arrays[f"{case}/beta"], arrays[f"{case}/select_ratio"]
+        whole, per_step = _all_of(deltas, beta, ratio)
         for rule, score in SCORES.items():
             expected = arrays.get(f"{case}/{rule}")
             if expected is None:
                 continue
-            _, info = _whole(deltas, beta, ratio, rule)
-            order = np.asarray(info.selection.order)
+            order = np.asarray(whole[rule][1].selection.order)
             order = order[order >= 0]
             if order.size != expected.size:
                 errors.append(np.inf)
@@ -254,9 +253,8 @@ def _check_selection(path: Path, arrays: Arrays) -> Verdict:
             ties += not np.array_equal(order, expected)
             errors.append(np.abs(score(deltas, order) - score(deltas, expected)).max())
         expected = _wide(arrays[f"{case}/update_greedy"], width)
-        update, _ = _whole(deltas, beta, ratio, "greedy")
-        errors.append(np.abs(update - expected).max())
-        errors.append(np.abs(_per_step(deltas, beta, ratio) - expected).max())
+        errors.append(np.abs(whole["greedy"][0] - expected).max())
+        errors.append(np.abs(per_step - expected).max())
     remark = f"; {ties} exact tie(s) broken otherwise" if ties else ""
     return Verdict(path, float(np.max(errors)), 1e-9, remark)
 
@@ -266,12 +264,15 @@ def _wide(array: np.ndarray, width: int) -> np.ndarray:
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])])
 
 
-@partial(jax.jit, static_argnames="rule")
-def _whole(deltas: Array, beta: Array, ratio: Array, rule: str) -> tuple[Array, Any]:
-    return fx.reaggregate(deltas, beta=beta, select_ratio=ratio, rule=rule)
-
-
 @jax.jit
+def _all_of(deltas: Array, beta: Array, ratio: Array) -> tuple[dict[str, Any], Array]:
+    """What each rule makes of the deltas as a whole, and ECGR's update of one step at a time."""
+    whole = {
+        rule: fx.reaggregate(deltas, beta=beta, select_ratio=ratio, rule=rule) for rule in SCORES
+    }
+    return whole, _per_step(deltas, beta, ratio)
+
+
 def _per_step(deltas: Array, beta: Array, ratio: Array) -> Array:
     """The update of the regulator that is fed step by step, as the engine does it."""
     regulator = fx.ecgr(beta, ratio)
