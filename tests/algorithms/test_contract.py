@@ -161,18 +161,6 @@ def personal_models(built, data, state, key, part=0):
     return jax.jit(partial(jax.lax.map, one))(jnp.arange(len(data.sizes), dtype=jnp.int32))
 
 
-def assert_ended(state, wanted, tolerance):
-    """Compares the parameters, and what the server and each client keep, with the plain loop's."""
-    ended = jax.device_get(state)
-    assert_same(ended.params, wanted.w, tolerance, "parameters")
-    public = wanted.server[0] if isinstance(wanted.server, tuple) else wanted.server
-    if jax.tree.leaves(ended.server.algorithm):  # else it is the server optimiser's, in the params
-        assert_same(ended.server.algorithm, public, tolerance, "server")
-    for i, own in enumerate(wanted.own):
-        kept = jax.tree.map(lambda x, i=i: x[i], ended.clients.algorithm)
-        assert_same(kept, own, tolerance, f"client {i}")
-
-
 @pytest.mark.usefixtures("x64")
 def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement):
     train, test = federation()
@@ -184,13 +172,14 @@ def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement):
     state, infos = built.block(built.init(key), key, built.hyperparameters, ROUNDS, ROUNDS)
     wanted, tolerance = expected(algorithm, regulator), LOOSER.get(algorithm, 1e-9)
     assert infos.cohort.tolist() == wanted.cohorts
-    assert_ended(state, wanted, tolerance)
-    if regulator == "ecgr":  # one that selects or keeps everything is no regulation
-        for everything in ({"beta": 1.0}, {"select_ratio": 1.0}):
-            numbers = built.hyperparameters
-            numbers = {**numbers, "regulator": {**numbers["regulator"], **everything}}
-            free, _ = built.block(built.init(key), key, numbers, ROUNDS, ROUNDS)
-            assert_ended(free, expected(algorithm, "identity"), tolerance)
+    ended = jax.device_get(state)
+    assert_same(ended.params, wanted.w, tolerance, "parameters")
+    public = wanted.server[0] if isinstance(wanted.server, tuple) else wanted.server
+    if jax.tree.leaves(ended.server.algorithm):  # else it is the server optimiser's, in the params
+        assert_same(ended.server.algorithm, public, tolerance, "server")
+    for i, own in enumerate(wanted.own):
+        kept = jax.tree.map(lambda x, i=i: x[i], ended.clients.algorithm)
+        assert_same(kept, own, tolerance, f"client {i}")
     if built.setting.work.algorithm.personal is not None:
         judge = jax.jit(partial(evaluate_clients, built.setting, train, test))
         accuracies = judge(state, key, built.hyperparameters)

@@ -545,6 +545,14 @@ def test_every_algorithm_keeps_the_contract(name):
             assert key in algorithm.hyperparameters
     run, numbers, sends = some_rounds(method(name, True))
 
+    # ECGR that selects or keeps everything is no regulation
+    plain_run, plain_numbers, _ = some_rounds(method(name, False))
+    unregulated = plain_run(plain_numbers, 2)
+    for everything in ({"beta": 1.0}, {"select_ratio": 1.0}):
+        regulator = {**numbers["regulator"], **everything}
+        regulated = run({**numbers, "regulator": regulator}, 2)
+        chex.assert_trees_all_close(regulated, unregulated, rtol=0, atol=1e-13)
+
     # a number that changes nothing was baked into the program; one may matter only after the loss
     # has fallen for five rounds
     same = run(numbers, 6)
@@ -774,7 +782,7 @@ SMALL_MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_runs_one_by_one_and_several_at_once_on_devices(name):
+def test_every_model_runs_under_every_placement(name):
     rng, side = np.random.default_rng(0), 32 if name == "vgg11" else 16
     examples = fx.Examples(
         rng.integers(0, 256, (9, side, side, 1), np.uint8),
@@ -791,12 +799,11 @@ def test_every_model_runs_one_by_one_and_several_at_once_on_devices(name):
     net = MODELS[name](spec, **SMALL_MODELS.get(name, {}))
     data = from_owners(examples, np.repeat([0, 2], [5, 4]), 3)
     ends = []
-    for layout in (
-        {"placement": "scan"},
-        {"placement": "devices", "num_devices": 2, "chunk_size": 2},
-    ):
-        built = fx.simulation(fx.fedavg(), net, data, batch_size=4, **layout)
+    for layout in ("scan", "vmap", "devices"):
+        own = {"num_devices": 2} if layout == "devices" else {}
+        built = fx.simulation(fx.fedavg(), net, data, batch_size=4, placement=layout, **own)
         history = fx.run(built, rounds=1)
         assert np.isfinite(history.table["train_loss"]).all()
         ends.append(jax.device_get((history.state.params, history.state.batch_stats)))
-    chex.assert_trees_all_close(*ends, rtol=1e-3, atol=1e-4)
+    for end in ends[1:]:
+        chex.assert_trees_all_close(end, ends[0], rtol=1e-3, atol=1e-4)
