@@ -25,15 +25,16 @@ FLAGS = (
 )
 
 
-def known_to_xla(flag):
-    """Whether this XLA has the flag: it ends the process at one that it does not know."""
-    environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+def known_to_xla(*flags):
+    """Whether this XLA has these flags: it ends the process at one that it does not know."""
+    environment = {**os.environ, "XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", "import jax; jax.devices()"]
     return subprocess.run(command, env=environment, capture_output=True).returncode == 0
 
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
-    flags = [*filter(known_to_xla, FLAGS), *os.environ.get("XLA_FLAGS", "").split()]
+    known = FLAGS if known_to_xla(*FLAGS) else filter(known_to_xla, FLAGS)
+    flags = [*known, *os.environ.get("XLA_FLAGS", "").split()]
     os.environ["XLA_FLAGS"] = " ".join(flags)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
@@ -48,10 +49,6 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-KEPT = {
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-}
 MUCH = 2**31  # bytes: some ten states of the code
 
 
@@ -64,9 +61,13 @@ def pytest_configure(config):
         with suppress(FileNotFoundError):  # as another pytest beside this one removes them
             if sum(file.stat().st_size for file in programs.iterdir()) > MUCH:
                 shutil.rmtree(programs)
-    jax.config.update("jax_compilation_cache_dir", str(programs))
-    for name, value in KEPT.items():
+    kept = {
+        "jax_compilation_cache_dir": str(programs),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    for name, value in kept.items():
         jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)  # for the processes that tests start
 
 
 @pytest.fixture(autouse=True)

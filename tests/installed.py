@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[1]
 ALONE = {
     name: value
     for name, value in os.environ.items()
-    if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "JAX_COMPILATION_CACHE_DIR")
 }
-"""What commands find in their environment: nothing that leads back to this Python's packages. It is
-taken before any test hides the user's caches, of which uv's is one."""
+"""What commands find in their environment: nothing that leads back to this Python's packages, or to
+what it compiled. It is taken before any test hides the user's caches, of which uv's is one."""
 
 
 class UvError(Exception):

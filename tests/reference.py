@@ -236,11 +236,13 @@ SCORES = {
 
 def _check_selection(path: Path, arrays: Arrays) -> Verdict:
     errors, ties = [], 0
-    width = max(x.shape[1] for name, x in arrays.items() if name.endswith("/deltas"))
+    shapes = [x.shape for name, x in arrays.items() if name.endswith("/deltas")]
+    most, width = (max(sizes) for sizes in zip(*shapes, strict=True))
     for case in sorted({name.split("/")[0] for name in arrays}, key=int):
         deltas = _wide(arrays[f"{case}/deltas"], width)
         beta, ratio = arrays[f"{case}/beta"], arrays[f"{case}/select_ratio"]
-        whole, per_step = _all_of(deltas, beta, ratio)
+        room = np.pad(deltas, [(0, most - len(deltas)), (0, 0)])
+        whole, per_step = _all_of(room, np.arange(most) < len(deltas), beta, ratio)
         for rule, score in SCORES.items():
             expected = arrays.get(f"{case}/{rule}")
             if expected is None:
@@ -265,19 +267,20 @@ def _wide(array: np.ndarray, width: int) -> np.ndarray:
 
 
 @jax.jit
-def _all_of(deltas: Array, beta: Array, ratio: Array) -> tuple[dict[str, Any], Array]:
+def _all_of(deltas: Array, mask: Array, beta: Array, ratio: Array) -> tuple[dict[str, Any], Array]:
     """What each rule makes of the deltas as a whole, and ECGR's update of one step at a time."""
-    whole = {
-        rule: fx.reaggregate(deltas, beta=beta, select_ratio=ratio, rule=rule) for rule in SCORES
-    }
-    return whole, _per_step(deltas, beta, ratio)
+    options = {"beta": beta, "select_ratio": ratio, "mask": mask}
+    whole = {rule: fx.reaggregate(deltas, rule=rule, **options) for rule in SCORES}
+    return whole, _per_step(deltas, mask, beta, ratio)
 
 
-def _per_step(deltas: Array, beta: Array, ratio: Array) -> Array:
+def _per_step(deltas: Array, mask: Array, beta: Array, ratio: Array) -> Array:
     """The update of the regulator that is fed step by step, as the engine does it."""
     regulator = fx.ecgr(beta, ratio)
     state = regulator.init(jnp.zeros_like(deltas[0]), len(deltas) + 1)
-    state, _ = jax.lax.scan(lambda s, d: (regulator.update(d, s), None), state, deltas)
+    state, _ = jax.lax.scan(
+        lambda state, step: (regulator.update(step[0], state, step[1]), None), state, (deltas, mask)
+    )
     return regulator.finalize(state, deltas.sum(axis=0))[0]
 
 

@@ -400,10 +400,11 @@ def test_the_module_is_the_command():
 def test_the_command_keeps_what_it_compiles_and_the_library_does_not(tmp_path):
     code = (
         "import jax, fedjax_ecgr as fx, fedjax_ecgr.__main__\n"
-        "fx.simulate; print(jax.config.jax_compilation_cache_dir)\n"
-        "fx.keep_programs(); print(jax.config.jax_compilation_cache_dir)\n"
+        "config, least = jax.config, 'jax_persistent_cache_min_compile_time_secs'\n"
+        "fx.simulate; print(config.jax_compilation_cache_dir, config.values[least])\n"
+        "fx.keep_programs(); print(config.jax_compilation_cache_dir, config.values[least])\n"
     )
-    unset = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    unset = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_COMP", "JAX_PERS"))}
     paths = {"PYTHONPATH": str(Path(__file__).parents[1]), "XDG_CACHE_HOME": str(tmp_path)}
 
     def printed(**chosen):
@@ -416,8 +417,11 @@ def test_the_command_keeps_what_it_compiles_and_the_library_does_not(tmp_path):
         )
         return done.stdout.split()
 
-    assert printed() == ["None", str(tmp_path / "fedjax_ecgr" / "programs")]
-    assert printed(JAX_COMPILATION_CACHE_DIR="mine") == ["mine", "mine"]
+    own = str(tmp_path / "fedjax_ecgr" / "programs")
+    assert printed() == ["None", "1.0", own, "0.0"]
+    assert printed(JAX_COMPILATION_CACHE_DIR="mine") == ["mine", "1.0", "mine", "1.0"]
+    slow = printed(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="2")
+    assert slow == ["None", "2.0", own, "2.0"]
 
 
 def test_the_digits_experiment_runs_end_to_end(capsys):

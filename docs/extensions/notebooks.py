@@ -12,7 +12,8 @@ from sphinx.application import Sphinx
 def set_apart(app: Sphinx) -> None:
     """Gives kernels a profile of their own: no start-up files of the user's, and no chatter.
 
-    What they compile is kept, too, for the next time that the site is built here.
+    What they compile is kept, too, for the next time that the site is built here, unless the user
+    keeps it elsewhere.
     """
     made = Path(app.outdir).parent
     profile = made / "ipython" / "profile_default"
@@ -20,8 +21,8 @@ def set_apart(app: Sphinx) -> None:
     config = 'get_config().IPKernelApp.log_level = "ERROR"\n'
     (profile / "ipython_kernel_config.py").write_text(config, encoding="utf-8")
     os.environ["IPYTHONDIR"] = str(profile.parent)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(made / "programs")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(made / "programs"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def offer(

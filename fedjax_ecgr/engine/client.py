@@ -3,7 +3,7 @@
 Everything here is written for a single client; `placement` lays many of them out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -119,8 +119,31 @@ class Sent(NamedTuple):
     report: Report
 
 
+def outcome_of(work: Work) -> Callable[..., Outcome]:
+    """Returns what the algorithm makes of one client's round, traced once for all who ask.
+
+    It takes what `take_part` takes, the batch size first; that and the kind of key are static.
+    """
+
+    def outcome(
+        batch_size: int,
+        start: Start,
+        memories: Memories,
+        data: FederatedDataset,
+        slot: Slot,
+        longest: Extent | None,
+        key_impl: Any,
+    ) -> Outcome:
+        fitted = work._replace(batch_size=batch_size)
+        client, local = at_client(fitted, start, memories, data, slot, longest, key_impl)
+        return work.algorithm.client(client, local)
+
+    return jax.jit(outcome, static_argnums=(0, 6), inline=True)
+
+
 def take_part(
     work: Work,
+    outcome_of_client: Callable[..., Outcome],
     start: Start,
     memories: Memories,
     data: FederatedDataset,
@@ -132,6 +155,7 @@ def take_part(
 
     Args:
       work: what to do; static.
+      outcome_of_client: what `outcome_of` returned for it.
       start: what all clients start from.
       memories: this client's.
       data: the federation's data.
@@ -140,8 +164,8 @@ def take_part(
         a client that runs alone.
       key_impl: the kind of the round's key; static.
     """
-    client, local, given = at_client(work, start, memories, data, slot, longest, key_impl)
-    outcome = work.algorithm.client(client, local)
+    own = memories._replace(transforms=())
+    outcome = outcome_of_client(work.batch_size, start, own, data, slot, longest, key_impl)
     taken = slot.extent.num_steps > 0
     upload = _none_without_steps(taken, outcome.upload)
     key = client_key(start, slot, key_impl)
@@ -150,7 +174,7 @@ def take_part(
     batch_stats = outcome.trained.batch_stats
     if outcome.batch_stats is not None:
         batch_stats = outcome.batch_stats
-    after = Memories(outcome.state, _learn(work, memories, given, outcome), transformed)
+    after = Memories(outcome.state, _learn(work, start, memories, outcome), transformed)
     report = Report(
         loss=outcome.trained.loss,
         drift=outcome.trained.drift,
@@ -183,12 +207,12 @@ def at_client(
     slot: Slot,
     longest: Extent | None,
     key_impl: Any,
-) -> tuple[Client, Local, Given]:
-    """Returns what an algorithm's functions see of one client, and what its regulator is given."""
+) -> tuple[Client, Local]:
+    """Returns what an algorithm's functions see of one client."""
     algorithm = work.algorithm
     local = first.local._replace(state=memories.algorithm)
     dtype = jnp.result_type(*jax.tree.leaves(local.params))
-    given = Given(first.numbers["regulator"], memories.regulator, local.direction)
+    given = _given(first, memories)
     numbers = first.numbers.get("attack", {})
     shard = Shard(
         data.examples,
@@ -242,7 +266,7 @@ def at_client(
         ),
         label_counts=partial(_label_counts, shard, work.num_classes, dtype),
     )
-    return client, local, given
+    return client, local
 
 
 def head_of(model: Model, params: PyTree) -> PyTree:
@@ -267,9 +291,14 @@ def _label_counts(shard: Shard, num_classes: int, dtype: Any) -> Array:
     return jnp.zeros(num_classes, dtype).at[labels].add(counted(stored, held).astype(dtype))
 
 
-def _learn(work: Work, memories: Memories, given: Given, outcome: Outcome) -> PyTree:
+def _given(start: Start, memories: Memories) -> Given:
+    return Given(start.numbers["regulator"], memories.regulator, start.local.direction)
+
+
+def _learn(work: Work, start: Start, memories: Memories, outcome: Outcome) -> PyTree:
     if outcome.trained.info is None:
         return memories.regulator  # nothing was regulated
+    given = _given(start, memories)
     return work.algorithm.regulator.learn(memories.regulator, outcome.trained.info, given)
 
 

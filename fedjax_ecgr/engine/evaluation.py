@@ -210,7 +210,7 @@ def evaluate_clients(
             own = jax.tree.map(lambda x: x[slot.client], memories)
             beside = None if longest is None else Extent(longest.num_steps, longest.size)
             impl = jax.random.key_impl(key)
-            client, local, _ = at_client(work, start, own, data, slot, beside, impl)
+            client, local = at_client(work, start, own, data, slot, beside, impl)
             params, batch_stats = personal(client, local)
         length = test.sizes[slot.client] if longest is None else longest.test_size
         return (), _accuracy(setting, batch_size, test, slot.client, length, params, batch_stats)

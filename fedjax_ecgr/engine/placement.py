@@ -57,6 +57,11 @@ class Placement(NamedTuple):
         """Number of devices clients are spread over."""
         return self.inside if self.mesh is None else self.mesh.size
 
+    @property
+    def alone(self) -> bool:
+        """Whether clients run one by one, and wait for no other."""
+        return self.chunk_size == 1 and self.beside is None
+
     def __str__(self) -> str:
         inner = "scan" if self.chunk_size == 1 else f"vmap, {self.chunk_size} clients at once"
         return inner if self.mesh is None else f"devices, {self.mesh.size} of them, each {inner}"
@@ -184,8 +189,7 @@ def _on_one_device(
     context: PyTree,
     slots: PyTree,
 ) -> tuple[PyTree, PyTree]:
-    chunk_size, beside = placement.chunk_size, placement.beside
-    alone = chunk_size == 1 and beside is None
+    chunk_size, alone, beside = placement.chunk_size, placement.alone, placement.beside
     function = jax.jit(function, inline=True)  # traced once, for what the sum is like and the loop
 
     def of_all(longest: PyTree) -> PyTree:

@@ -26,7 +26,7 @@ from fedjax_ecgr.data.federated import (
 )
 from fedjax_ecgr.engine import hosts, memory, streams
 from fedjax_ecgr.engine.block import compilable, compiled_block
-from fedjax_ecgr.engine.client import Memories, Slot, at_client, head_of
+from fedjax_ecgr.engine.client import Memories, Slot, at_client, head_of, outcome_of
 from fedjax_ecgr.engine.cohort import check_system
 from fedjax_ecgr.engine.evaluation import Evaluation, Tests, evaluation_set, judge
 from fedjax_ecgr.engine.local_steps import Extent, Work, normalise
@@ -197,7 +197,16 @@ def simulation(
         attack,
         _checked_augmentations(augmentations, data.examples),
     )
-    setting = Setting(work, cohort_size, layout, sampler, system, malicious_share, eval_batch_size)
+    setting = Setting(
+        work,
+        outcome_of(work),
+        cohort_size,
+        layout,
+        sampler,
+        system,
+        malicious_share,
+        eval_batch_size,
+    )
     inputs = _inputs(setting, data, held)
     sent = _sent(setting, inputs.data)
     setting = _with_messages(setting, sent)
@@ -412,19 +421,23 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
         dtype = jnp.result_type(*jax.tree.leaves(params))
         numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
         first = First(params, batch_stats, head_of(model, params), num_clients)
-        state = start_from(setting, 1, first, params)
+        start = starting_point(setting, start_from(setting, 1, first, params), key, numbers)
         memories = Memories(algorithm.init_client(first), algorithm.regulator.remember(params), ())
         zero, one = jnp.zeros((), jnp.int32), jnp.ones((), dtype)
+        extent = Extent(zero, zero)
         malicious = () if setting.work.attack is None else zero > 0
-        slot = Slot(zero, Extent(zero, zero), one, malicious)
-        start = starting_point(setting, state, key, numbers)
-        client, local, _ = at_client(
-            setting.work, start, memories, data, slot, None, jax.random.key_impl(key)
-        )
-        gathered = () if algorithm.gather is None else algorithm.gather(client, local)
-        done = algorithm.client(client, local._replace(gathered=gathered))
+        slot = Slot(zero, extent, one, malicious)
+        # as the programs will ask, which spares them from tracing it again
+        longest = None if setting.placement.alone else extent
+        of_client = start, memories, data, slot, longest, jax.random.key_impl(key)
+        if algorithm.gather is not None:
+            gathered = algorithm.gather(*at_client(setting.work, *of_client))
+            start = start._replace(local=start.local._replace(gathered=gathered))
+            of_client = start, *of_client[1:]
+        done = setting.outcome(setting.work.batch_size, *of_client)
         batch_stats = done.trained.batch_stats if done.batch_stats is None else done.batch_stats
-        received = (algorithm.download(first), local.received, gathered)
+        gathered = start.local.gathered
+        received = (algorithm.download(first), start.local.received, gathered)
         upload = done.upload._replace(each=(done.upload.each, gathered))
         return done._replace(upload=upload, batch_stats=batch_stats, state=received)
 
@@ -453,8 +466,12 @@ def _stated(first: Callable[[Array], State], numbers: PyTree) -> tuple[PyTree, P
 
 
 def _init(layout: Placement, first: Callable[[Array], State], key: Array) -> State:
-    # copies: the state will be donated, and what a model's init returns may be the user's own
-    state = jax.tree.map(lambda x: x.copy() if isinstance(x, Array) else jnp.array(x), first(key))
+    # copies, without a program a shape: the state will be donated, and what a model's init returns
+    # may be the user's own
+    def copied(x: Any) -> Array:
+        return jax.device_put(x, may_alias=False) if isinstance(x, Array) else jnp.array(x)
+
+    state = jax.tree.map(copied, first(key))
     return _on_devices(layout, state)
 
 

@@ -188,7 +188,7 @@ def _gather(now: _Now) -> PyTree:
     def client(context: PyTree, slot: Slot, longest: Extent | None) -> tuple[PyTree, tuple[()]]:
         start, memories, data = context
         own = jax.tree.map(lambda x: x[slot.client], memories)
-        seen, local, _ = at_client(now.setting.work, start, own, data, slot, longest, now.key_impl)
+        seen, local = at_client(now.setting.work, start, own, data, slot, longest, now.key_impl)
         sent = gather(seen, local)
         return jax.tree.map(lambda x: jnp.where(slot.weight > 0, slot.weight * x, 0), sent), ()
 
@@ -197,14 +197,17 @@ def _gather(now: _Now) -> PyTree:
 
 def _train(now: _Now) -> tuple[_Sums, _Kept]:
     """Runs the cohort's clients, laid out as the placement says."""
+    setting = now.setting
 
     def client(context: PyTree, slot: Slot, longest: Extent | None) -> tuple[_Sums, _Kept]:
         start, memories, data = context
         own = jax.tree.map(lambda x: x[slot.client], memories)
-        sent = take_part(now.setting.work, start, own, data, slot, longest, now.key_impl)
-        update = sent.upload.update if now.setting.stacks else ()
+        sent = take_part(
+            setting.work, setting.outcome, start, own, data, slot, longest, now.key_impl
+        )
+        update = sent.upload.update if setting.stacks else ()
         kept = _Kept(sent.memories, sent.report, sent.upload.each, update)
-        return _weighted(now.setting, slot.weight, sent), kept
+        return _weighted(setting, slot.weight, sent), kept
 
     return _of_all(now, client)
 

@@ -1,6 +1,6 @@
 """What a round does, and the numbers that its parts take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 
 from fedjax_ecgr import check
 from fedjax_ecgr.aggregators import AGGREGATORS
-from fedjax_ecgr.algorithms import ALGORITHMS
+from fedjax_ecgr.algorithms import ALGORITHMS, Outcome
 from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.augmentations import AUGMENTATIONS
 from fedjax_ecgr.data.federated import FederatedDataset
@@ -27,6 +27,7 @@ class Setting(NamedTuple):
 
     Attributes:
       work: what every client does.
+      outcome: what its algorithm makes of one client's round, see `client.outcome_of`.
       cohort_size: clients a round.
       placement: how they are laid out.
       sampler: who takes part.
@@ -39,6 +40,7 @@ class Setting(NamedTuple):
     """
 
     work: Work
+    outcome: Callable[..., Outcome]
     cohort_size: int
     placement: Placement
     sampler: Sampler

@@ -1,7 +1,8 @@
 """Every registered algorithm, under every regulator and placement, is its plain loop: to 1e-9.
 
-`make test` runs each algorithm with each regulator and with each placement, but not all three
-crossed; `pytest tests/algorithms --all-placements` does.
+And none lacks a field, bakes a number in, or drops its regulator. `make test` runs each algorithm
+with each regulator and with each placement, but not all three crossed; `pytest tests/algorithms
+--all-placements` does.
 """
 
 from functools import cache, partial
@@ -25,6 +26,7 @@ from tests.plain import federation as plain
 FEATURES, CLASSES, BATCH, EPOCHS, ROUNDS, COHORT = 3, 3, 4, 2, 3, 4
 SIZES = [12, 5, 0, 17, 1, 8]  # ragged: partial batches, a client without data, one of one example
 HIDDEN = 4
+LENGTH = 16  # rounds that a program holds: a patience matters only once a loss fell for as long
 PLACEMENTS = {
     "scan": {"placement": "scan"},
     "vmap": {"placement": "vmap", "chunk_size": 3},
@@ -142,10 +144,9 @@ def assert_same(actual, wanted, tolerance, where):
         np.testing.assert_allclose(flat, wanted, rtol=0, atol=tolerance, err_msg=where)
 
 
-def personal_models(built, data, state, key, part=0):
+def personal_models(setting, data, state, key, numbers, part=0):
     """The parameters that each client is judged by, or its statistics: [clients, P]."""
-    setting = built.setting
-    work, numbers = setting.work, jax.tree.map(jnp.asarray, built.hyperparameters)
+    work, numbers = setting.work, jax.tree.map(jnp.asarray, numbers)
     late = jax.random.fold_in(jax.random.fold_in(key, state.round), np.uint32(2**32 - 10))
     start = starting_point(setting, state, late, numbers)
     data = jax.tree.map(jnp.asarray, data)
@@ -155,23 +156,20 @@ def personal_models(built, data, state, key, part=0):
         slot = Slot(client, Extent(work.num_steps(size), size), jnp.ones(()), ())
         memories = jax.tree.map(lambda x: x[client], state.clients)
         impl = jax.random.key_impl(key)
-        model, local, _ = at_client(work, start, memories, data, slot, None, impl)
+        model, local = at_client(work, start, memories, data, slot, None, impl)
         return ravel_pytree(work.algorithm.personal(model, local)[part])[0]
 
-    return jax.jit(partial(jax.lax.map, one))(jnp.arange(len(data.sizes), dtype=jnp.int32))
+    return jax.lax.map(one, jnp.arange(len(data.sizes), dtype=jnp.int32))
 
 
-@pytest.mark.usefixtures("x64")
-def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement):
-    train, test = federation()
-    built = fx.simulation(
-        method(algorithm, regulator), model(), train, client_test=test, cohort_size=COHORT,
-        batch_size=BATCH, local_epochs=EPOCHS, **PLACEMENTS[placement],
-    )  # fmt: skip
-    key = jax.random.key(7)
-    state, infos = built.block(built.init(key), key, built.hyperparameters, ROUNDS, ROUNDS)
-    wanted, tolerance = expected(algorithm, regulator), LOOSER.get(algorithm, 1e-9)
-    assert infos.cohort.tolist() == wanted.cohorts
+def accuracies_and_models(setting, train, test, state, key, numbers):
+    """What clients are judged to be, and by which parameters."""
+    accuracies = evaluate_clients(setting, train, test, state, key, numbers)
+    return accuracies, personal_models(setting, train, state, key, numbers)
+
+
+def assert_ended(state, wanted, tolerance):
+    """Compares the parameters, and what the server and each client keep, with the plain loop's."""
     ended = jax.device_get(state)
     assert_same(ended.params, wanted.w, tolerance, "parameters")
     public = wanted.server[0] if isinstance(wanted.server, tuple) else wanted.server
@@ -180,13 +178,66 @@ def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement):
     for i, own in enumerate(wanted.own):
         kept = jax.tree.map(lambda x, i=i: x[i], ended.clients.algorithm)
         assert_same(kept, own, tolerance, f"client {i}")
-    if built.setting.work.algorithm.personal is not None:
-        judge = jax.jit(partial(evaluate_clients, built.setting, train, test))
-        accuracies = judge(state, key, built.hyperparameters)
-        for accuracy, one in zip(accuracies, wanted.accuracies, strict=True):
-            assert one is None or abs(accuracy - one) < 1e-9
-        models = personal_models(built, train, state, key)
-        np.testing.assert_allclose(models, wanted.models, rtol=0, atol=tolerance)
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_algorithm_is_its_plain_loop(algorithm, regulator, placement):
+    train, test = federation()
+    chosen = method(algorithm, regulator)
+    assert chosen.name == algorithm
+    assert chosen.regulator.name == REGULATORS[regulator]().name
+    for name in ("learning_rate", "momentum", "weight_decay", "server_learning_rate"):
+        assert name in chosen.hyperparameters
+    built = fx.simulation(
+        chosen, model(), train, client_test=test, cohort_size=COHORT,
+        batch_size=BATCH, local_epochs=EPOCHS, **PLACEMENTS[placement],
+    )  # fmt: skip
+    key = jax.random.key(7)
+
+    def end(numbers, rounds):
+        return built.block(built.init(key), key, numbers, rounds, LENGTH)
+
+    state, infos = end(built.hyperparameters, ROUNDS)
+    wanted, tolerance = expected(algorithm, regulator), LOOSER.get(algorithm, 1e-9)
+    assert infos.cohort[:ROUNDS].tolist() == wanted.cohorts
+    assert_ended(state, wanted, tolerance)
     moved = first_vector() - wanted.w
     assert np.abs(moved).max() > 1e-3 or algorithm == "local_only"
-    assert np.isfinite(infos.train_loss).all()
+    assert np.isfinite(infos.train_loss[:ROUNDS]).all()
+    if chosen.personal is not None:
+        judge = jax.jit(partial(accuracies_and_models, built.setting, train, test))
+        accuracies, models = judge(state, key, built.hyperparameters)
+        for accuracy, one in zip(accuracies, wanted.accuracies, strict=True):
+            assert one is None or abs(accuracy - one) < 1e-9
+        np.testing.assert_allclose(models, wanted.models, rtol=0, atol=tolerance)
+    if regulator == "ecgr":
+        check_that_keeping_everything_is_no_regulation(algorithm, built.hyperparameters, end)
+        check_that_numbers_matter(built, end)
+
+
+def check_that_keeping_everything_is_no_regulation(algorithm, numbers, end):
+    for everything in ({"beta": 1.0}, {"select_ratio": 1.0}):
+        free, _ = end({**numbers, "regulator": {**numbers["regulator"], **everything}}, ROUNDS)
+        assert_ended(free, expected(algorithm, "identity"), 1e-13)
+
+
+def check_that_numbers_matter(built, end):
+    """One that changes nothing was baked into the program."""
+    numbers = jax.tree.map(float, built.hyperparameters)
+
+    def ended(numbers):
+        state = jax.device_get(end(numbers, LENGTH)[0])
+        return in_one((state.params, state.clients.algorithm))
+
+    same, sends = ended(numbers), built.setting.bytes_up > 0
+    for path, value in jax.tree.leaves_with_path(numbers):
+        other = jax.tree.map_with_path(
+            lambda p, x, path=path: x * 0.5 + 0.15 if p == path else x, numbers
+        )
+        if path[-1].key == "decay_every":
+            other["algorithm"]["decay"] = 0.5
+            other["algorithm"]["decay_every"] = 1.0
+        # who sends nothing has nothing to regulate, and the server nothing to step along
+        for_update = path[0].key == "regulator" or path[-1].key == "server_learning_rate"
+        unused = path[-1].key == "decay" or (for_update and not sends)
+        assert unused or not np.array_equal(ended(other), same), (path, value)

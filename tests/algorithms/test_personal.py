@@ -58,7 +58,9 @@ def test_an_option_is_its_plain_loop(oracle, name, options):
     for i, own in enumerate(wanted.own):
         kept = jax.tree.map(lambda x, i=i: x[i], state.clients.algorithm)
         contract.assert_same(kept, own, 1e-9, f"client {i}")
-    models = contract.personal_models(built, train, state, key)
+    models = jax.jit(partial(contract.personal_models, built.setting, train))(
+        state, key, built.hyperparameters
+    )
     np.testing.assert_allclose(models, wanted.models, rtol=0, atol=1e-9)
     if oracle == "apfl_adaptive":  # it did adapt
         assert np.abs(np.asarray(state.clients.algorithm.shift)).max() > 1e-3
@@ -185,7 +187,8 @@ def test_statistics_are_the_clients_own_or_the_average(name):
         "pfedme": 0.9 * before + 0.1 * CENTRES,
         **dict.fromkeys(("perfedavg", "fedper", "fedrep"), np.tile(common, (3, 1))),
     }.get(name, alone)
-    judged = contract.personal_models(built, data, state, key, part=1)
+    judge = jax.jit(partial(contract.personal_models, built.setting, data, part=1))
+    judged = judge(state, key, built.hyperparameters)
     np.testing.assert_allclose(judged, wanted, atol=1e-14)
 
 

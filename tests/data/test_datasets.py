@@ -3,6 +3,7 @@
 import doctest
 import importlib
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -60,6 +61,12 @@ def test_digits_are_all_there_and_split_by_class():
     normalised = (data.train.inputs - data.train.mean) / data.train.std
     assert abs(normalised.mean()) < 1e-5
     assert abs(normalised.std() - 1) < 1e-5
+
+
+def test_digits_are_the_same_where_their_file_is_elsewhere(monkeypatch):
+    found = datasets.digits()
+    monkeypatch.setattr(importlib.import_module(datasets.digits.__module__), "_FILE", "nowhere")
+    chex.assert_trees_all_equal(found, datasets.digits())
 
 
 @pytest.mark.parametrize(("fraction", "size"), [(1e-9, 10), (0.5, 899), (1 - 1e-9, 1787)])

@@ -56,11 +56,11 @@ def cross_entropy(outputs, labels):
 
 
 @cache
-def compiled(derivative, outputs):
-    """`(w, inputs, labels) ->` that of the mean cross-entropy, compiled once for a shape."""
+def compiled(derivative, outputs, loss=cross_entropy):
+    """`(w, inputs, labels, *given) ->` that of the mean loss, compiled once for a shape."""
 
-    def mean(w, inputs, labels):
-        return cross_entropy(outputs(w, inputs), labels).mean()
+    def mean(w, inputs, labels, *given):
+        return loss(outputs(w, inputs), labels, *given).mean()
 
     return jax.jit(derivative(mean))
 
@@ -74,23 +74,21 @@ class Client:
         self.rows, self.n, self.head = world.rows[number], len(world.rows[number]), world.head
         self.num_classes, self._regulate = world.num_classes, regulate
 
-    def _both(self, w, rows, loss):
-        w, inputs, labels = jnp.asarray(w), self.world.inputs[rows], self.world.labels[rows]
-        if loss is None:
-            return compiled(jax.value_and_grad, self.world.outputs)(w, inputs, labels)
-        return jax.value_and_grad(lambda w: loss(self.world.outputs(w, inputs), labels).mean())(w)
+    def _both(self, w, rows, *loss_and_given):
+        loss, *given = loss_and_given or (cross_entropy,)
+        both = compiled(jax.value_and_grad, self.world.outputs, loss)
+        return both(jnp.asarray(w), self.world.inputs[rows], self.world.labels[rows], *given)
 
-    def loss(self, w, rows, loss=None):
-        """Mean loss over `rows`; `loss(outputs, labels) -> [B]` in place of the cross-entropy."""
-        return float(self._both(w, rows, loss)[0])
+    def loss(self, w, rows, *loss):
+        """Mean loss over `rows`: the cross-entropy, or `loss, *given`.
 
-    def gradient(self, w, rows, loss=None):
+        `loss(outputs, labels, *given) -> [B]` is a function of a module, compiled once.
+        """
+        return float(self._both(w, rows, *loss)[0])
+
+    def gradient(self, w, rows, *loss):
         """The gradient of that."""
-        return np.asarray(self._both(w, rows, loss)[1])
-
-    def features(self, w, rows):
-        """[B, F], what the last layer is given."""
-        return self.world.features(jnp.asarray(w), jnp.asarray(self.world.inputs[rows]))
+        return np.asarray(self._both(w, rows, *loss)[1])
 
     def counts(self):
         """[classes], the client's examples of each label."""

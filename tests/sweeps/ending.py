@@ -17,7 +17,6 @@ from importlib import import_module
 from pathlib import Path
 
 import orbax.checkpoint as ocp
-import sklearn.datasets  # noqa: F401, else every process that is forked imports it
 
 from fedjax_ecgr.__main__ import script
 from fedjax_ecgr.engine import groups, waves

@@ -58,7 +58,6 @@ def command(tmp_path):
         "JAX_NUM_CPU_DEVICES": "2",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
     with subprocess.Popen(
         [sys.executable, "-m", "tests.sweeps.ending", str(tmp_path)],

@@ -4,12 +4,17 @@ Source: the test part of the UCI "Optical Recognition of Handwritten Digits" set
 Kaynak, 1998), as `sklearn.datasets.load_digits` gives it.
 """
 
+from importlib.metadata import distribution
+from pathlib import Path
+
 import numpy as np
 
 from fedjax_ecgr.check import number
 from fedjax_ecgr.data.datasets.arrays import arrays
 from fedjax_ecgr.data.federated import Dataset
 from fedjax_ecgr.data.held_out import held_out
+
+_FILE = "sklearn/datasets/data/digits.csv.gz"
 
 
 def digits(*, test_fraction: float = 0.2) -> Dataset:
@@ -33,11 +38,22 @@ def digits(*, test_fraction: float = 0.2) -> Dataset:
     ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
     number("test_fraction", test_fraction, low=0.0, high=1.0, low_open=True, high_open=True)
-    from sklearn.datasets import load_digits  # only who asks for the digits waits for the import
-
-    images, labels = load_digits(return_X_y=True)
-    images = images.reshape(-1, 8, 8, 1).astype(np.uint8)
+    table = _table()
+    images, labels = table[:, :-1].astype(np.uint8).reshape(-1, 8, 8, 1), table[:, -1]
     test = held_out(labels, float(test_fraction))
     return arrays(
         images[~test], labels[~test], images[test], labels[test], num_classes=10, name="digits"
     )
+
+
+def _table() -> np.ndarray:
+    """Returns a digit a row, 64 pixels and the label: [1797, 65] int64.
+
+    The file is scikit-learn's, read without it: to import it takes a second.
+    """
+    path = Path(str(distribution("scikit-learn").locate_file(_FILE)))
+    if path.exists():
+        return np.loadtxt(path, np.int64, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    return np.column_stack(load_digits(return_X_y=True)).astype(np.int64)

@@ -6,10 +6,10 @@ import numpy as np
 
 def client(c, w, received, own):
     scales = np.where(c.counts() > 0, 1.0, c.numbers["alpha"])
-
-    def loss(outputs, labels):
-        scaled = jnp.exp(outputs * scales[None])
-        return -jnp.log(scaled[jnp.arange(len(labels)), labels] / scaled.sum(axis=1))
-
-    trained = c.train(gradient=lambda x, rows: c.gradient(x, rows, loss))
+    trained = c.train(gradient=lambda x, rows: c.gradient(x, rows, _loss, scales))
     return {"update": trained.update}, own
+
+
+def _loss(outputs, labels, scales):
+    scaled = jnp.exp(outputs * scales[None])
+    return -jnp.log(scaled[jnp.arange(len(labels)), labels] / scaled.sum(axis=1))

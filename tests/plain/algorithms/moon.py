@@ -1,5 +1,7 @@
 """MOON: the loss plus μ times the contrastive term; a client keeps where it last ended."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,26 +12,34 @@ def init_client(w):
 
 
 def client(c, w, received, own):
-    def contrast(x, rows):
-        z = c.features(x, rows)
-        total = 0.0
-        for i in range(len(rows)):
-            pull, push = (
-                jnp.exp(_cosine(z[i], c.features(other, rows)[i]) / c.numbers["temperature"])
-                for other in (w, own)
-            )
-            total = total - jnp.log(pull / (pull + push))
-        return total / len(rows)
+    term = _gradient_of_contrast(c.world.features)
 
     def gradient(x, rows):
-        term = np.asarray(jax.grad(contrast)(jnp.asarray(x), rows))
-        return c.gradient(x, rows) + c.numbers["mu"] * term
+        inputs, temperature = c.world.inputs[rows], c.numbers["temperature"]
+        away = np.asarray(term(x, w, own, inputs, temperature))
+        return c.gradient(x, rows) + c.numbers["mu"] * away
 
     trained = c.train(gradient=gradient)
     return {"update": trained.update}, trained.params
 
 
+@cache
+def _gradient_of_contrast(features):
+    """`(x, w, own, inputs, temperature) ->` the term's gradient, compiled once for a shape."""
+
+    def contrast(x, w, own, inputs, temperature):
+        here, there, before = (features(one, inputs) for one in (x, w, own))
+        total = 0.0
+        for z, wanted, unwanted in zip(here, there, before, strict=True):
+            pull = jnp.exp(_cosine(z, wanted) / temperature)
+            push = jnp.exp(_cosine(z, unwanted) / temperature)
+            total = total - jnp.log(pull / (pull + push))
+        return total / len(inputs)
+
+    return jax.jit(jax.grad(contrast))
+
+
 def _cosine(a, b):
-    if not (np.any(np.asarray(jax.lax.stop_gradient(a))) and np.any(np.asarray(b))):
-        return 0.0
-    return jnp.dot(a, b) / jnp.sqrt(jnp.dot(a, a) * jnp.dot(b, b))
+    squares = jnp.dot(a, a) * jnp.dot(b, b)
+    there = squares > 0
+    return jnp.where(there, jnp.dot(a, b), 0) / jnp.sqrt(jnp.where(there, squares, 1))
