@@ -37,6 +37,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
     flags = [*known, *os.environ.get("XLA_FLAGS", "").split()]
     os.environ["XLA_FLAGS"] = " ".join(flags)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_traceback_in_locations_limit", 0)  # no places in Python in what is compiled
 # a job in the background is started with Ctrl-C ignored, which some tests send to themselves

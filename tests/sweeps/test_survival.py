@@ -12,7 +12,7 @@ import pytest
 from tests.sweeps.tables import assert_same
 
 STUDY = """
-model = { name = "mlp", hidden = [8] }
+model = "logistic_regression"
 num-clients = 3
 batch-size = 256
 rounds = 12
