@@ -4,7 +4,8 @@ Source: the test part of the UCI "Optical Recognition of Handwritten Digits" set
 Kaynak, 1998), as `sklearn.datasets.load_digits` gives it.
 """
 
-from importlib.metadata import distribution
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,8 @@ def _table() -> np.ndarray:
 
     The file is scikit-learn's, read without it: to import it takes a second.
     """
-    path = Path(str(distribution("scikit-learn").locate_file(_FILE)))
-    if path.exists():
+    with suppress(PackageNotFoundError, FileNotFoundError):
+        path = Path(str(distribution("scikit-learn").locate_file(_FILE)))
         return np.loadtxt(path, np.int64, delimiter=",")
     from sklearn.datasets import load_digits
 
