@@ -122,21 +122,12 @@ class Sent(NamedTuple):
 def outcome_of(work: Work) -> Callable[..., Outcome]:
     """Returns what the algorithm makes of one client's round, traced once for all who ask.
 
-    It takes what `take_part` takes, the batch size first; that and the kind of key are static.
+    It takes the batch size, then what `at_client` takes of a client; the first and the last of
+    these, the kind of key, are static.
     """
 
-    def outcome(
-        batch_size: int,
-        start: Start,
-        memories: Memories,
-        data: FederatedDataset,
-        slot: Slot,
-        longest: Extent | None,
-        key_impl: Any,
-    ) -> Outcome:
-        fitted = work._replace(batch_size=batch_size)
-        client, local = at_client(fitted, start, memories, data, slot, longest, key_impl)
-        return work.algorithm.client(client, local)
+    def outcome(batch_size: int, *of_client: Any) -> Outcome:
+        return work.algorithm.client(*at_client(work._replace(batch_size=batch_size), *of_client))
 
     return jax.jit(outcome, static_argnums=(0, 6), inline=True)
 
@@ -164,7 +155,7 @@ def take_part(
         a client that runs alone.
       key_impl: the kind of the round's key; static.
     """
-    own = memories._replace(transforms=())
+    own = memories._replace(transforms=())  # which only what is sent decides
     outcome = outcome_of_client(work.batch_size, start, own, data, slot, longest, key_impl)
     taken = slot.extent.num_steps > 0
     upload = _none_without_steps(taken, outcome.upload)

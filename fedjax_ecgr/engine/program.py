@@ -429,16 +429,15 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
         slot = Slot(zero, extent, one, malicious)
         # as the programs will ask, which spares them from tracing it again
         longest = None if setting.placement.alone else extent
-        of_client = start, memories, data, slot, longest, jax.random.key_impl(key)
+        of_client = memories, data, slot, longest, jax.random.key_impl(key)
         if algorithm.gather is not None:
-            gathered = algorithm.gather(*at_client(setting.work, *of_client))
+            gathered = algorithm.gather(*at_client(setting.work, start, *of_client))
             start = start._replace(local=start.local._replace(gathered=gathered))
-            of_client = start, *of_client[1:]
-        done = setting.outcome(setting.work.batch_size, *of_client)
+        local = start.local
+        done = setting.outcome(setting.work.batch_size, start, *of_client)
         batch_stats = done.trained.batch_stats if done.batch_stats is None else done.batch_stats
-        gathered = start.local.gathered
-        received = (algorithm.download(first), start.local.received, gathered)
-        upload = done.upload._replace(each=(done.upload.each, gathered))
+        received = (algorithm.download(first), local.received, local.gathered)
+        upload = done.upload._replace(each=(done.upload.each, local.gathered))
         return done._replace(upload=upload, batch_stats=batch_stats, state=received)
 
     numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers_of(setting))

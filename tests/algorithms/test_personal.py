@@ -54,10 +54,7 @@ def test_an_option_is_its_plain_loop(oracle, name, options):
         {k: float(v) for k, v in method.regulator.hyperparameters.items()},
         np.asarray(ravel_pytree(contract.first_parameters())[0]), key, rounds, contract.COHORT,
     )  # fmt: skip
-    contract.assert_same(state.params, wanted.w, 1e-9, "parameters")
-    for i, own in enumerate(wanted.own):
-        kept = jax.tree.map(lambda x, i=i: x[i], state.clients.algorithm)
-        contract.assert_same(kept, own, 1e-9, f"client {i}")
+    contract.assert_ended(state, wanted, 1e-9)
     models = jax.jit(partial(contract.personal_models, built.setting, train))(
         state, key, built.hyperparameters
     )

@@ -6,7 +6,6 @@ Kaynak, 1998), as `sklearn.datasets.load_digits` gives it.
 
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 
 import numpy as np
 
@@ -53,8 +52,8 @@ def _table() -> np.ndarray:
     The file is scikit-learn's, read without it: to import it takes a second.
     """
     with suppress(PackageNotFoundError, FileNotFoundError):
-        path = Path(str(distribution("scikit-learn").locate_file(_FILE)))
-        return np.loadtxt(path, np.int64, delimiter=",")
+        path = distribution("scikit-learn").locate_file(_FILE)
+        return np.loadtxt(str(path), np.int64, delimiter=",")
     from sklearn.datasets import load_digits
 
     return np.column_stack(load_digits(return_X_y=True)).astype(np.int64)
