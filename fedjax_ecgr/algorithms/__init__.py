@@ -24,6 +24,7 @@ from fedjax_ecgr.algorithms.ditto import ditto as ditto
 from fedjax_ecgr.algorithms.fedacg import fedacg as fedacg
 from fedjax_ecgr.algorithms.fedadagrad import fedadagrad as fedadagrad
 from fedjax_ecgr.algorithms.fedadam import fedadam as fedadam
+from fedjax_ecgr.algorithms.fedala import fedala as fedala
 from fedjax_ecgr.algorithms.fedavg import fedavg as fedavg
 from fedjax_ecgr.algorithms.fedavgm import fedavgm as fedavgm
 from fedjax_ecgr.algorithms.fedbabu import fedbabu as fedbabu

@@ -19,9 +19,9 @@ from tests.plain import federation as plain
 
 PERSONAL = {
     "local_only", "fine_tuned", "ditto", "apfl", "pfedme", "perfedavg", "fedper", "fedrep",
-    "lg_fedavg", "fedbabu",
+    "lg_fedavg", "fedbabu", "fedala",
 }  # fmt: skip
-HEADED = ("fedbabu", "fedper", "fedrep", "lg_fedavg")
+HEADED = ("fedala", "fedbabu", "fedper", "fedrep", "lg_fedavg")
 
 
 def test_these_are_judged_by_models_of_their_own():
@@ -182,7 +182,7 @@ def test_statistics_are_the_clients_own_or_the_average(name):
         "fine_tuned": 0.9 * common + 0.1 * CENTRES,
         "fedbabu": 0.9**5 * common + (1 - 0.9**5) * CENTRES,
         "pfedme": 0.9 * before + 0.1 * CENTRES,
-        **dict.fromkeys(("perfedavg", "fedper", "fedrep"), np.tile(common, (3, 1))),
+        **dict.fromkeys(("perfedavg", "fedper", "fedrep", "fedala"), np.tile(common, (3, 1))),
     }.get(name, alone)
     judge = jax.jit(partial(contract.personal_models, built.setting, data, part=1))
     judged = judge(state, key, built.hyperparameters)
@@ -201,7 +201,7 @@ def test_who_sends_less_is_counted_less():
 
     mlp = fx.models.mlp(fx.Spec((3,), 3), hidden=(4,))
     body, head = 4 * (3 * 4 + 4), 4 * (4 * 3 + 3)
-    for name in ("fedavg", "fine_tuned", "ditto", "apfl", "pfedme", "perfedavg"):
+    for name in ("fedavg", "fine_tuned", "ditto", "apfl", "pfedme", "perfedavg", "fedala"):
         assert counted(name, mlp) == (body + head, body + head), name
     for name in ("fedbabu", "fedper", "fedrep"):
         assert counted(name, mlp) == (body, body), name
@@ -330,6 +330,8 @@ def nothing(*_):
         ),
         (partial(ALGORITHMS["perfedavg"], steps=1.5), "steps: 1.5 is not allowed"),
         (partial(ALGORITHMS["fedrep"], head_epochs=0), "head_epochs: 0 is not allowed"),
+        (partial(ALGORITHMS["fedala"], weight_rate=-1), "weight_rate: -1 is not allowed"),
+        (partial(ALGORITHMS["fedala"], first_epochs=0), "first_epochs: 0 is not allowed"),
         (partial(ALGORITHMS["fine_tuned"], epochs=0), "epochs: 0 is not allowed"),
     ],
 )

@@ -18,6 +18,7 @@ PERSONAL = {
     "apfl",
     "fedper",
     "fedrep",
+    "fedala",
     "fedbabu",
 }
 
@@ -32,7 +33,7 @@ def members(name):
         ("combinations", 320, METHODS),
         ("niid_bench", 28, METHODS),
         ("published", 80, METHODS),
-        ("pfllib", 18, PERSONAL),
+        ("pfllib", 20, PERSONAL),
     ],
 )
 def test_all_methods_meet_the_same_settings(name, count, algorithms):
