@@ -75,8 +75,8 @@ def fedala(
         head = first_parts("fedala", first).head
         return Own(head, jax.tree.map(jnp.ones_like, head), jnp.zeros((), jnp.int32))
 
-    def learned(client: Client, local: Local) -> PyTree:
-        """Returns the weights that suit the global parameters at hand."""
+    def fitted(client: Client, local: Local) -> Own:
+        """Returns what the client keeps, its weights learned for the parameters at hand."""
         own = local.state
 
         def objective(weights: PyTree, batch_stats: PyTree, batch: Batch) -> tuple[Array, Seen]:
@@ -89,20 +89,18 @@ def fedala(
             ).params  # fmt: skip
 
         epochs = jnp.array([0, first_epochs, 1], jnp.int32)[own.rounds]
-        return jax.lax.fori_loop(0, epochs, epoch, own.weights)
+        return own._replace(weights=jax.lax.fori_loop(0, epochs, epoch, own.weights))
 
     def client(client: Client, local: Local) -> Outcome:
-        weights = learned(client, local)
-        start = _mixture(local.state._replace(weights=weights), local.params)
+        own = fitted(client, local)
+        start = _mixture(own, local.params)
         trained = client.train(start)
         update = jax.tree.map(lambda w, s, u: w - s + u, local.params, start, trained.update)
-        rounds = jnp.minimum(local.state.rounds + 1, 2)
-        own = Own(parts(trained.params, client.head).head, weights, rounds)
-        return Outcome(Upload(update), own, trained)
+        head, rounds = parts(trained.params, client.head).head, jnp.minimum(own.rounds + 1, 2)
+        return Outcome(Upload(update), Own(head, own.weights, rounds), trained)
 
     def personal(client: Client, local: Local) -> tuple[PyTree, PyTree]:
-        own = local.state._replace(weights=learned(client, local))
-        return _mixture(own, local.params), client.batch_stats
+        return _mixture(fitted(client, local), local.params), client.batch_stats
 
     return algorithm(
         "fedala",
