@@ -190,8 +190,14 @@ def conduct(
     with terminable(), opened(folder, study, found.asked) as (store, changes):
         if changes and store.ended and on_change is not None:
             on_change(changes)
+
+        def recorded(asked: Members, outcomes: Mapping[str, Outcome]) -> None:
+            store.refresh()
+            if on_recorded is not None:
+                on_recorded(asked, outcomes)
+
         try:
-            _record(found, store, layout, on_progress, on_recorded)
+            _record(found, store, layout, on_progress, recorded)
         finally:
             store.tables()
 

@@ -9,13 +9,14 @@
     checkpoints/       where waves under way stood
     shares/            the same of processes that run a share each in this folder, while they do
 
-Parts are only ever added, each as a whole; the tables are made of them, again whenever a sweep ends
-or pauses. So a member that ended is recorded, whatever happens, and never run again: members are
-known by what they compute (`study.identity`), not by the study's name or order.
+Parts are only ever added, each as a whole; the tables are made of them, again while a sweep runs
+and whenever it ends or pauses. So a member that ended is recorded, whatever happens, and never run
+again: members are known by what they compute (`study.identity`), not by the study's name or order.
 """
 
 import json
 import platform
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ STUDY, PARTS, CHECKPOINTS = "study.json", "parts", "checkpoints"
 SHARES = "shares"
 MEMBERS, HISTORY = "members.parquet", "history.parquet"
 _MEMBERS = b"members"  # in a part's metadata
+_BUDGET = 0.01  # of a sweep's time that its tables may take while it runs
 
 
 class Ended(NamedTuple):
@@ -75,6 +77,8 @@ class Store:
         self.checkpoints = folder / CHECKPOINTS if checkpoints is None else checkpoints
         self.ended: dict[str, Ended] = {}
         self._parts: set[Path] = set()
+        self._in_tables = 0  # of the parts
+        self._made, self._took = -float("inf"), 0.0
         self.read()
 
     def read(self) -> None:
@@ -101,6 +105,17 @@ class Store:
         self.ended |= ended
         self._parts.add(path)
 
+    def refresh(self) -> None:
+        """Makes the tables anew if a part is new, and if they take little of the time in between.
+
+        Raises:
+          OSError: if they cannot be written.
+        """
+        self.read()
+        waited = time.monotonic() - self._made
+        if len(self._parts) > self._in_tables and waited * _BUDGET >= self._took:
+            self.tables()
+
     def tables(self) -> None:
         """Makes the tables of all that is recorded, and of what the study still asks for.
 
@@ -109,6 +124,7 @@ class Store:
         """
         import pyarrow.parquet as pq
 
+        began = time.monotonic()
         self.read()
         configs = self.asked.configs | {name: one.config for name, one in self.ended.items()}
         columns = _columns(configs)
@@ -134,6 +150,8 @@ class Store:
 
         if self.ended:
             write(self.folder / HISTORY, rows)
+        self._in_tables, self._made = len(self._parts), time.monotonic()
+        self._took = self._made - began
 
 
 @contextmanager

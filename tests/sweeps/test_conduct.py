@@ -211,6 +211,26 @@ def test_a_report_reads_a_sweep(swept, alone):
     )
 
 
+@pytest.mark.parametrize(("share", "shown"), [(1e9, [3, 4]), (1e-12, [3, 3])])
+def test_a_report_reads_a_sweep_under_way(swept, tmp_path, monkeypatch, share, shown):
+    monkeypatch.setattr(import_module("fedjax_ecgr.sweeps.store"), "_BUDGET", share)
+    folder, in_tables, whole = tmp_path / "sweep", {}, reports.read(swept)
+
+    def look(told):
+        if told.members and told.standing is None:
+            found = reports.read(folder)
+            there = found.members["member"][found.members["status"] != "waiting"]
+            of_these = np.isin(whole.history["member"].astype(str), there.astype(str))
+            for name in ("member", "round", "test_accuracy"):
+                np.testing.assert_array_equal(found.history[name], whole.history[name][of_these])
+            in_tables[told.members] = len(there)
+
+    conduct(STUDY, folder, num_devices=1, on_progress=look)
+    assert list(in_tables.values()) == shown
+    for name in ("members.parquet", "history.parquet"):
+        assert_same(folder / name, swept / name)
+
+
 def run_and_told(asked, folder, **options):
     """What came of a sweep that goes on: the waves that were run, and the last word of progress."""
     waves, told, run_wave = [], [], module.run_wave
