@@ -15,7 +15,7 @@ FedRep, FedBABU, LG-FedAvg and training alone are below it by 1 to 2. A label me
 clients here, so that a global model can serve them all, and what a client keeps to itself learns
 from its 86 examples alone. ECGR costs FedAvg 1.5 points after 5 rounds, gives pFedMe 0.6 then,
 costs Ditto 0.6 and FedALA 0.3 after 30, and changes nothing else that could be told.
-8 minutes on one core of a CPU, much of it the compilation of 24 programs and as many evaluations.
+7 minutes on one core of a CPU, much of it the compilation of 24 programs and as many evaluations.
 """
 
 from collections.abc import Mapping
