@@ -339,6 +339,7 @@ from tests.runs.test_runs import SMALL
 
 signals = [getattr(signal, name) for name in sys.argv[2:]]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is without
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and one under nohup
 write_model = store._write_model
 
 def send(number):
