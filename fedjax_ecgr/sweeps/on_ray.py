@@ -116,6 +116,7 @@ def conduct_on_ray(
         }
 
         def tell(left: int) -> None:
+            store.read()
             store.refresh()
             if on_progress is not None:
                 done = len(store.ended.keys() & found.asked.configs.keys())

@@ -111,7 +111,6 @@ class Store:
         Raises:
           OSError: if they cannot be written.
         """
-        self.read()
         waited = time.monotonic() - self._made
         if len(self._parts) > self._in_tables and waited * _BUDGET >= self._took:
             self.tables()

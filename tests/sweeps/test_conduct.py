@@ -211,9 +211,9 @@ def test_a_report_reads_a_sweep(swept, alone):
     )
 
 
-@pytest.mark.parametrize(("share", "shown"), [(1e9, [3, 4]), (1e-12, [3, 3])])
-def test_a_report_reads_a_sweep_under_way(swept, tmp_path, monkeypatch, share, shown):
-    monkeypatch.setattr(import_module("fedjax_ecgr.sweeps.store"), "_BUDGET", share)
+@pytest.mark.parametrize(("budget", "shown"), [(1e9, [3, 4]), (1e-12, [3, 3])])
+def test_a_report_reads_a_sweep_under_way(swept, tmp_path, monkeypatch, budget, shown):
+    monkeypatch.setattr(import_module("fedjax_ecgr.sweeps.store"), "_BUDGET", budget)
     folder, in_tables, whole = tmp_path / "sweep", {}, reports.read(swept)
 
     def look(told):
