@@ -34,11 +34,20 @@ class Asked(NamedTuple):
     seconds: Array
 
 
-def ask(setting: Setting, data: FederatedDataset, state: State, key: Array, start: Start) -> Asked:
-    """Samples the cohort, lets the system say what its clients manage, and weighs them."""
+def ask(
+    setting: Setting,
+    data: FederatedDataset,
+    state: State,
+    key: Array,
+    round_key: Array,
+    start: Start,
+) -> Asked:
+    """Samples the cohort, lets the system say what its clients manage, and weighs them.
+
+    The run's `key` says what holds in all rounds: which devices clients have, who is malicious.
+    """
     work, numbers = setting.work, start.numbers
     dtype = start.participants.dtype
-    round_key = jax.random.fold_in(key, state.round)
 
     def losses(clients: Array) -> Array:
         return _losses(setting, data, state, start, clients)

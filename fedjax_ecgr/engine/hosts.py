@@ -55,6 +55,7 @@ def put(tree: PyTree, sharding: Sharding | None) -> PyTree:
         if isinstance(x, jax.Array) and not x.is_fully_addressable:
             return jax.device_put(x, sharding)
         held = np.asarray(x)
+        held = held.astype(jax.dtypes.canonicalize_dtype(held.dtype), copy=False)  # as device_put
         return jax.make_array_from_callback(held.shape, sharding, lambda index: held[index])
 
     return jax.tree.map(one, tree)

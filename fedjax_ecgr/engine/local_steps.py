@@ -327,7 +327,7 @@ def make_batch(
     examples = shard.examples
     inputs = examples.inputs[rows]
     if train:
-        inputs = _augmented(work, shard, inputs, jax.random.fold_in(key, _AUGMENT))
+        inputs = _augmented(work, shard, inputs, key)
     inputs = normalise(examples, inputs, dtype)
     stored = examples.labels[rows]
     labels = shard.falsify(without_padding(stored))
@@ -363,7 +363,7 @@ def make_batch(
 
 def _augmented(work: Work, shard: Shard, images: Array, key: Array) -> Array:
     for number, augmentation in enumerate(work.augmentations):
-        own = jax.random.fold_in(key, number)
+        own = jax.random.fold_in(jax.random.fold_in(key, _AUGMENT), number)
         images = augmentation.apply(own, images, shard.augmentations[augmentation.name])
     return images
 

@@ -210,7 +210,7 @@ def simulation(
     inputs = _inputs(setting, data, held)
     sent = _sent(setting, inputs.data)
     setting = _with_messages(setting, sent)
-    first = partial(_first, setting, num_clients, sent.upload.update)
+    first = jax.jit(partial(_first, setting, num_clients, sent.upload.update))
     parts = _parts(setting, first)
     if memory_budget is not None:
         predict = _predicting(parts, inputs)
@@ -224,12 +224,12 @@ class _Parts(NamedTuple):
     """What a simulation is made of besides its data, whatever that is; static."""
 
     setting: Setting
-    first: Callable[[Array], State]
+    first: Any  # jitted
     block: Any  # jitted
     judge: Any  # jitted
 
 
-def _parts(setting: Setting, first: Callable[[Array], State]) -> _Parts:
+def _parts(setting: Setting, first: Any) -> _Parts:
     return _Parts(setting, first, compilable(setting), jax.jit(partial(judge, setting)))
 
 
@@ -264,7 +264,7 @@ def _assembled(parts: _Parts, inputs: Inputs) -> Simulation:
         return parts.judge(*on_devices(), state, key, given)
 
     return Simulation(
-        init=partial(_init, layout, parts.first),
+        init=lambda key: _on_devices(layout, parts.first(key)),
         round=lambda *args, **named: run_round(setting, on_devices().data, *args, **named),
         block=compiled_block(parts.block, lambda: on_devices().data),
         evaluate=None if inputs.tests is None else evaluate,
@@ -464,16 +464,6 @@ def _stated(first: Callable[[Array], State], numbers: PyTree) -> tuple[PyTree, P
     return state, jax.tree.map(lambda x: jnp.asarray(x, float), numbers)
 
 
-def _init(layout: Placement, first: Callable[[Array], State], key: Array) -> State:
-    # copies, without a program a shape: the state will be donated, and what a model's init returns
-    # may be the user's own
-    def copied(x: Any) -> Array:
-        return jax.device_put(x, may_alias=False) if isinstance(x, Array) else jnp.array(x)
-
-    state = jax.tree.map(copied, first(key))
-    return _on_devices(layout, state)
-
-
 def _first(setting: Setting, num_clients: int, sent: PyTree, key: Array) -> State:
     model = setting.work.model
     params, batch_stats = model.init(jax.random.fold_in(key, streams.INIT))
@@ -485,7 +475,12 @@ def as_stored(tree: PyTree) -> PyTree:
     """Arrays as devices hold them: integers as int32."""
     # copied, for a device may use the memory given; `jnp.asarray` compiles a program a shape
     tree = jax.tree.map(lambda x: x if isinstance(x, Array) else jax.device_put(np.array(x)), tree)
-    return jax.tree.map(lambda x: x.astype(jnp.int32) if x.dtype == jnp.int64 else x, tree)
+    return jax.tree.map(narrowed, tree)
+
+
+def narrowed(x: Any) -> Any:
+    """Returns an array as devices hold it: integers of 64 bits as int32."""
+    return x.astype(np.int32) if x.dtype == np.int64 else x
 
 
 def _on_devices(layout: Placement, tree: PyTree) -> PyTree:

@@ -172,7 +172,7 @@ def _begin(
     numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), hyperparameters)
     round_key = jax.random.fold_in(key, state.round)
     start = starting_point(setting, state, round_key, numbers)
-    asked = ask(setting, data, state, key, start)
+    asked = ask(setting, data, state, key, round_key, start)
     start = start._replace(
         largest_weight=asked.slots.weight.max(),
         participants=jnp.sum(asked.present, dtype=dtype),

@@ -16,7 +16,7 @@ from fedjax_ecgr.engine.block import run_block
 from fedjax_ecgr.engine.evaluation import Evaluation, judge
 from fedjax_ecgr.engine.groups import AXIS, Group, Layout, Member
 from fedjax_ecgr.engine.placement import Placement
-from fedjax_ecgr.engine.program import Inputs, as_stored
+from fedjax_ecgr.engine.program import Inputs, as_stored, narrowed
 from fedjax_ecgr.engine.room import with_room
 from fedjax_ecgr.engine.round import RoundInfo
 from fedjax_ecgr.engine.run import (
@@ -29,7 +29,7 @@ from fedjax_ecgr.engine.run import (
 )
 from fedjax_ecgr.engine.setting import Setting
 from fedjax_ecgr.engine.state import State
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import AnyArray, Array, PyTree
 
 _AT_ONCE = "at_once"
 
@@ -216,8 +216,8 @@ def outcomes_of(
 class _Slot(NamedTuple):
     """What differs from member to member besides their states; [wave] leaves."""
 
-    own: list[Array]
-    seed: Array
+    own: list[AnyArray]
+    seed: AnyArray
     numbers: PyTree
 
 
@@ -238,10 +238,12 @@ def _slots(
         ]
         for member in chosen
     ]
-    own = [as_stored(np.stack(leaves)) for leaves in zip(*rows, strict=True)]
-    seeds = jnp.asarray([member.seed for member in chosen], jnp.uint32)
+    # on the host, from where each device takes its own
+    own = [narrowed(np.stack(leaves)) for leaves in zip(*rows, strict=True)]
+    seeds = np.array([member.seed for member in chosen], np.uint32)
     numbers = jax.tree.map(
-        lambda *values: jnp.asarray(values, float), *(dict(member.numbers) for member in chosen)
+        lambda *values: np.array(values, jnp.result_type(float)),
+        *(dict(member.numbers) for member in chosen),
     )
     return _split(group.layout, _Slot(own, seeds, numbers))
 
@@ -355,4 +357,4 @@ def _shardings(layout: Layout) -> tuple[Any, Any]:
 
 def _split(layout: Layout, tree: PyTree) -> PyTree:
     """Puts [wave] leaves on the devices that run them."""
-    return hosts.put(jax.tree.map(jnp.asarray, tree), _shardings(layout)[1])
+    return hosts.put(tree, _shardings(layout)[1])

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,8 +151,13 @@ def left_of(
 def compiled(plan: Plan, group: Group) -> Compiled:
     """Compiles a group's program, at the precision that it asks for."""
     config = plan.config(group)
-    with jax.default_matmul_precision(config.precision):
+    with _precision(plan, group):
         return compile_group(group, plan.members, min(config.eval_every, config.rounds))
+
+
+def _precision(plan: Plan, group: Group) -> AbstractContextManager[None]:
+    """Returns the precision of a group's programs, of which one starts its waves."""
+    return jax.default_matmul_precision(plan.config(group).precision)
 
 
 def conduct(
@@ -279,7 +285,7 @@ def _run(
             standing = start = _resumed(checkpoints, name, found, group, wave)
             begun = 0 if start is None else start.done
             before = told._replace(of_rounds=told.of_rounds - len(wave) * begun)
-            with deferred() as ending:
+            with deferred() as ending, _precision(found, group):
                 for standing in run_wave(group, ready, found.members, wave, rounds, start):
                     tell(
                         rounds=before.rounds + len(wave) * (standing.done - begun),
@@ -321,7 +327,8 @@ def _resumed(
     """Returns where a wave stood when it was saved last; None for one that never was."""
     if not checkpoints.has(name):
         return None
-    start = start_wave(group, found.members, wave, found.config(group).rounds)
+    with _precision(found, group):
+        start = start_wave(group, found.members, wave, found.config(group).rounds)
     saved = checkpoints.latest(name, start[1:])
     if saved is None:
         return None
