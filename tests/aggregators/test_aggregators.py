@@ -262,11 +262,10 @@ def test_bad_numbers_are_refused(make, message):
 
 def test_multi_krum_of_one_is_krum_and_of_all_the_mean(x64):
     given = received(np.ones(CLIENTS, bool), np.ones(CLIENTS), {}, float)
-    updates = draw(9)
+    updates, rule = draw(9), jax.jit(multi_krum(num_selected=1).aggregate)
 
     def select(m):
         numbers = {"num_malicious": jnp.asarray(2.0), "num_selected": jnp.asarray(float(m))}
-        rule = multi_krum(num_selected=1).aggregate
         return flatten(rule(as_tree(updates), (), given._replace(hyperparameters=numbers))[0])
 
     np.testing.assert_allclose(select(1), run("krum", updates, numbers={"num_malicious": 2})[0])

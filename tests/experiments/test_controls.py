@@ -1,5 +1,7 @@
 """Each control keeps what it says of ECGR's update, by NumPy, and gives up the rest."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,17 +21,32 @@ def deltas():
     return rng.standard_normal((STEPS, 12)) + 0.3
 
 
-def updated(regulator, deltas):
+def as_tree(flat):
+    return {"a": flat[..., :8].reshape(*flat.shape[:-1], 2, 4), "b": flat[..., 8:]}
+
+
+@cache
+def program(make):
+    """What feeds the steps one by one, as the engine does, to the regulator that is made."""
+    regulator = make()
+
+    def step(state, x):
+        return regulator.update(x[0], state, x[1]), None
+
+    @jax.jit
+    def all_of(steps, active, total):
+        state = regulator.init(jax.tree.map(jnp.zeros_like, total), ROOM)
+        state, _ = jax.lax.scan(step, state, (steps, active))
+        return regulator.finalize(state, total)[0]
+
+    return all_of
+
+
+def updated(make, deltas):
     """Returns what a regulator uploads of these steps, two masked ones behind them."""
-    params = {"a": jnp.zeros((2, 4)), "b": jnp.zeros(4)}
-    state = regulator.init(params, ROOM)
-    for step in range(ROOM):
-        row = deltas[step] if step < STEPS else np.full(12, np.nan)
-        delta = {"a": jnp.asarray(row[:8].reshape(2, 4)), "b": jnp.asarray(row[8:])}
-        state = regulator.update(delta, state, step < STEPS)
-    total = deltas.sum(axis=0)
-    given = {"a": jnp.asarray(total[:8].reshape(2, 4)), "b": jnp.asarray(total[8:])}
-    update, _ = regulator.finalize(state, given)
+    steps = np.concatenate([deltas, np.full((ROOM - STEPS, 12), np.nan)])
+    given = as_tree(steps), np.arange(ROOM) < STEPS, as_tree(deltas.sum(axis=0))
+    update = program(make)(*given)
     return np.concatenate([np.ravel(update["a"]), update["b"]])
 
 
@@ -53,19 +70,19 @@ def cosine(x, y):
 @pytest.mark.usefixtures("x64")
 def test_damped_is_the_blend_and_shortened_has_its_length(deltas, ecgr):
     blend, total = ecgr
-    np.testing.assert_allclose(updated(controls.damped(), deltas), blend, rtol=1e-9)
+    np.testing.assert_allclose(updated(controls.damped, deltas), blend, rtol=1e-9)
     expected = total * np.linalg.norm(blend) / np.linalg.norm(total)
-    np.testing.assert_allclose(updated(controls.shortened(), deltas), expected, rtol=1e-9)
+    np.testing.assert_allclose(updated(controls.shortened, deltas), expected, rtol=1e-9)
 
 
 @pytest.mark.usefixtures("x64")
 def test_turned_keeps_length_and_angle_and_no_more(deltas, ecgr):
     blend, total = ecgr
-    found = updated(controls.turned(), deltas)
+    found = updated(controls.turned, deltas)
     np.testing.assert_allclose(np.linalg.norm(found), np.linalg.norm(total), rtol=1e-9)
     np.testing.assert_allclose(cosine(found, total), cosine(blend, total), rtol=1e-9)
     assert cosine(found, blend) < 0.95
-    other = updated(controls.turned(), deltas * 1.001)
+    other = updated(controls.turned, deltas * 1.001)
     assert cosine(found, other) < 0.999  # another direction for another update
 
 
@@ -74,7 +91,7 @@ def test_random_steps_are_as_many_and_others_for_other_updates(deltas):
     seen = set()
     for number in range(20):
         given = deltas * (1 + number / 100)
-        found = updated(controls.random_steps(), given)
+        found = updated(controls.random_steps, given)
         np.testing.assert_allclose(
             np.linalg.norm(found), np.linalg.norm(given.sum(axis=0)), rtol=1e-9
         )

@@ -14,7 +14,7 @@ CLIENTS, MALICIOUS = 12, 3
 def sent(attack, honest):
     """Returns what malicious clients send, who are the first ones and trained something else."""
     updates = np.concatenate([np.full((MALICIOUS, honest.shape[1]), 50.0), honest])
-    after = rows(attack.together({"w": jnp.asarray(updates)}, attacking(())))
+    after = rows(jax.jit(attack.together)({"w": updates}, attacking(())))
     np.testing.assert_array_equal(after[MALICIOUS:], honest)
     assert (after[:MALICIOUS] == after[0]).all()
     return after[0]
@@ -98,7 +98,7 @@ def test_their_opt_sends_a_model_of_the_first_round_moved(travelled, given_up):
     assert (halved > 20) == given_up
 
     attack = flanders.flanders_opt(jax.tree.map(jnp.asarray, first))
-    after = attack.together(jax.tree.map(jnp.asarray, updates), attacking(now))
+    after = jax.jit(attack.together)(updates, attacking(now))
     found = rows({name: now[name][None] - after[name] for name in shapes})
     np.testing.assert_allclose(found[:MALICIOUS], np.tile(expected, (MALICIOUS, 1)), atol=1e-9)
     np.testing.assert_allclose(found[MALICIOUS:], models[MALICIOUS:], atol=1e-12)

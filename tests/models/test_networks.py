@@ -11,11 +11,13 @@ from flax import linen
 import fedjax_ecgr as fx
 from fedjax_ecgr.models import MODELS, layers
 from fedjax_ecgr.models.initial import RULES
+from tests.models.alive import drawn
 
 KEY = jax.random.key(0)
 conv = functools.partial(jax.lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def pool(x, side=2, edge=0):
     """Max-pooling with stride 2, padded with nothing that could be the largest."""
     window, edges = (1, side, side, 1), ((0, 0), (edge, edge), (edge, edge), (0, 0))
@@ -29,26 +31,23 @@ def convolved(params, x, edge, stride=1):
 
 
 def dense(params, x):
-    return x @ params["kernel"] + params["bias"][None]
+    return np.asarray(x) @ params["kernel"] + params["bias"]
+
+
+def relu(x):
+    return np.maximum(x, 0)
 
 
 def built(name, spec, **options):
     """Returns the model, parameters that are all alive, and statistics that are not 0 and 1."""
     model = MODELS[name](spec, dtype=jnp.float64, **options)
-    rng = np.random.default_rng(0)
-
-    def alive(x):
-        return jnp.asarray(x + rng.uniform(0.1, 0.5, x.shape))
-
-    params, stats = model.init(KEY)
-    moved = jax.tree.map(lambda x: alive(x) if x.ndim == 1 else x, params)
-    return model, moved, jax.tree.map(alive, stats)
+    return model, *drawn(model)
 
 
 def run(model, params, stats, x, train=False, key=KEY):
-    mask = jnp.ones(len(x), bool)
+    mask = np.ones(len(x), bool)
     apply = jax.jit(model.apply, static_argnames="train")
-    return apply(params, stats, jnp.asarray(x), mask=mask, train=train, key=key)
+    return jax.device_get(apply(params, stats, x, mask=mask, train=train, key=key))
 
 
 def images(*shape):
@@ -131,10 +130,10 @@ def test_alexnet_is_its_definition(x64):
     model, p, stats = built("alexnet", fx.Spec((9, 8, 3), 4))
     x = images(2, 9, 8, 3)
     norm = layers.local_response_norm
-    h = pool(jax.nn.relu(convolved(p["conv1"], x, 2)), 3, 1)
-    h = jax.nn.relu(convolved(p["conv2"], norm(h), 2))
+    h = pool(relu(convolved(p["conv1"], x, 2)), 3, 1)
+    h = relu(convolved(p["conv2"], norm(h), 2))
     h = pool(norm(h), 3, 1).reshape(2, -1)
-    h = jax.nn.relu(dense(p["fc2"], jax.nn.relu(dense(p["fc1"], h))))
+    h = relu(dense(p["fc2"], relu(dense(p["fc1"], h))))
     np.testing.assert_allclose(run(model, p, stats, x)[0], dense(p["fc3"], h), rtol=1e-9)
 
 
@@ -143,17 +142,17 @@ def test_the_fedavg_papers_network_and_pfllibs_are_their_definitions(x64, name, 
     model, p, stats = built(name, fx.Spec((17, 16, 1), 3))
     h = x = images(2, 17, 16, 1)
     for layer in ("conv1", "conv2"):
-        h = pool(jax.nn.relu(convolved(p[layer], h, edge)))
-    h = jax.nn.relu(dense(p["fc1"], h.reshape(2, -1)))
+        h = pool(relu(convolved(p[layer], h, edge)))
+    h = relu(dense(p["fc1"], h.reshape(2, -1)))
     np.testing.assert_allclose(run(model, p, stats, x)[0], dense(p["fc2"], h), rtol=1e-9)
 
 
 def test_pfls_network_is_its_definition_and_drops_in_training(x64):
     model, p, stats = built("pfl_cnn", fx.Spec((9, 8, 3), 4))
     x = images(2, 9, 8, 3)
-    h = jax.nn.relu(convolved(p["conv1"], x, 0))
-    h = pool(jax.nn.relu(convolved(p["conv2"], h, 0))).reshape(2, -1)
-    h = jax.nn.relu(dense(p["fc1"], h))
+    h = relu(convolved(p["conv1"], x, 0))
+    h = pool(relu(convolved(p["conv2"], h, 0))).reshape(2, -1)
+    h = relu(dense(p["fc1"], h))
     evaluated = run(model, p, stats, x)[0]
     np.testing.assert_allclose(evaluated, dense(p["fc2"], h), rtol=1e-9)
 
@@ -167,11 +166,11 @@ def test_vgg11_is_its_definition(x64):
     model, p, stats = built("vgg11", fx.Spec((64, 33, 3), 4), width=2)
     h = x = images(2, 64, 33, 3)
     for number in range(1, 9):
-        h = jax.nn.relu(convolved(p[f"conv{number}"], h, 1))
+        h = relu(convolved(p[f"conv{number}"], h, 1))
         if number in (1, 2, 4, 6, 8):
             h = pool(h)
     found, new = run(model, p, stats, x, train=True)
-    np.testing.assert_allclose(found, dense(p["fc1"], h.mean((1, 2))), rtol=1e-9)
+    np.testing.assert_allclose(found, dense(p["fc1"], np.mean(h, (1, 2))), rtol=1e-9)
     assert not jax.tree.leaves((new, stats))
 
 
@@ -195,20 +194,20 @@ def test_resnet18_is_its_definition(x64, stem, norm):
         return (y - mean) / jnp.sqrt(var + 1e-5) * scale + shift
 
     if stem == "imagenet":
-        h = pool(jax.nn.relu(layer(p["stem"], stats["stem"], x, 3, 2)), 3, 1)
+        h = pool(relu(layer(p["stem"], stats["stem"], x, 3, 2)), 3, 1)
     else:
-        h = jax.nn.relu(layer(p["stem"], stats["stem"], x, 1))
+        h = relu(layer(p["stem"], stats["stem"], x, 1))
     for number in range(1, 9):
         own, known = p[f"block{number}"], stats[f"block{number}"]
         stride = 2 if number in (3, 5, 7) else 1
-        y = jax.nn.relu(layer(own["first"], known["first"], h, 1, stride))
+        y = relu(layer(own["first"], known["first"], h, 1, stride))
         y = layer(own["second"], known["second"], y, 1)
         assert ("shortcut" in own) == (stride == 2)
         if stride == 2:
             h = layer(own["shortcut"], known["shortcut"], h, 0, 2)
-        h = jax.nn.relu(h + y)
+        h = relu(h + y)
     found, _ = run(model, p, stats, x)
-    np.testing.assert_allclose(found, dense(p["fc1"], h.mean((1, 2))), rtol=1e-8)
+    np.testing.assert_allclose(found, dense(p["fc1"], np.mean(h, (1, 2))), rtol=1e-8)
 
 
 def test_batch_normalisation_of_a_residual_network_moves_every_statistic(x64):

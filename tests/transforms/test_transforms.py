@@ -81,7 +81,7 @@ def test_random_k_is_unbiased_and_draws_evenly(x64):
         given = sending(transform)._replace(key=key)
         return transform.update(tree(jnp.asarray(vector)), (), given)[0]
 
-    updates = jax.vmap(one)(jax.random.split(jax.random.key(0), 4000))
+    updates = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 4000))
     rows = np.concatenate([np.reshape(x, (4000, -1)) for x in jax.tree.leaves(updates)], axis=1)
     assert (np.count_nonzero(rows, axis=1) == 3).all()
     np.testing.assert_allclose(
@@ -112,7 +112,7 @@ def test_qsgd_rounds_to_the_levels_beside_and_is_unbiased(levels, x64):
         given = sending(transform)._replace(key=key)
         return transform.update(tree(jnp.asarray(vector)), (), given)[0]
 
-    updates = jax.vmap(one)(jax.random.split(jax.random.key(1), 4000))
+    updates = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), 4000))
     for layer, part in (("a", vector[:2]), ("b", vector[2:])):
         rows = np.asarray(updates[layer]).reshape(4000, -1)
         below, chance = plain_levels(part, levels)
@@ -137,7 +137,7 @@ def test_the_mean_of_dp_updates_has_the_noise_it_should(x64):
         updates = jax.vmap(one)(keys, jnp.asarray(weights))
         return jax.tree.map(lambda u: jnp.tensordot(jnp.asarray(weights), u, axes=1), updates)
 
-    means = jax.vmap(mean)(jax.random.split(jax.random.key(2), 3000))
+    means = jax.jit(jax.vmap(mean))(jax.random.split(jax.random.key(2), 3000))
     rows = np.concatenate([np.reshape(x, (3000, -1)) for x in jax.tree.leaves(means)], axis=1)
     clipped = plain_clip(drawn(3) * 100, 2.0)
     np.testing.assert_allclose(rows.std(axis=0), 1.5 * 2.0 * 0.5, rtol=0.06)
@@ -150,10 +150,11 @@ def test_the_mean_of_dp_updates_has_the_noise_it_should(x64):
 def test_qsgd_of_one_entry_is_that_entry_and_of_any_scale_finite(scale):
     """There is no code for a level beyond the last; and squares overflow or vanish in float32."""
     transform, one = transforms.qsgd(127), np.float32(scale)
-    lone, _ = transform.update({"a": jnp.full(1, -one)}, (), sending(transform))
+    run = jax.jit(transform.update)
+    lone, _ = run({"a": np.full(1, -one)}, (), sending(transform))
     np.testing.assert_allclose(lone["a"], -one, rtol=1e-6)
-    vector = jnp.asarray(drawn(), jnp.float32) * one
-    rounded, _ = transform.update({"a": vector}, (), sending(transform))
+    vector = drawn().astype(np.float32) * one
+    rounded, _ = run({"a": vector}, (), sending(transform))
     level = np.asarray(rounded["a"], np.float64) / np.linalg.norm(np.asarray(vector, np.float64))
     np.testing.assert_allclose(level * 127, np.round(level * 127), atol=1e-3)
     assert (np.abs(level * 127 - drawn() / np.linalg.norm(drawn()) * 127) < 1.001).all()
