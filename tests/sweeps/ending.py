@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 
 import orbax.checkpoint as ocp
+import pandas  # noqa: F401  which pyarrow would import, in each process again
+import pyarrow.parquet  # noqa: F401
 
 from fedjax_ecgr.__main__ import script
 from fedjax_ecgr.engine import groups, waves
