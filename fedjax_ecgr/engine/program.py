@@ -210,7 +210,7 @@ def simulation(
     inputs = _inputs(setting, data, held)
     sent = _sent(setting, inputs.data)
     setting = _with_messages(setting, sent)
-    first = jax.jit(partial(_first, setting, num_clients, sent.upload.update))
+    first = _first(setting, num_clients, sent.upload.update)
     parts = _parts(setting, first)
     if memory_budget is not None:
         predict = _predicting(parts, inputs)
@@ -224,12 +224,12 @@ class _Parts(NamedTuple):
     """What a simulation is made of besides its data, whatever that is; static."""
 
     setting: Setting
-    first: Any  # jitted
+    first: Callable[[Array], State]
     block: Any  # jitted
     judge: Any  # jitted
 
 
-def _parts(setting: Setting, first: Any) -> _Parts:
+def _parts(setting: Setting, first: Callable[[Array], State]) -> _Parts:
     return _Parts(setting, first, compilable(setting), jax.jit(partial(judge, setting)))
 
 
@@ -464,11 +464,24 @@ def _stated(first: Callable[[Array], State], numbers: PyTree) -> tuple[PyTree, P
     return state, jax.tree.map(lambda x: jnp.asarray(x, float), numbers)
 
 
-def _first(setting: Setting, num_clients: int, sent: PyTree, key: Array) -> State:
+def _first(setting: Setting, num_clients: int, sent: PyTree) -> Callable[[Array], State]:
+    """Returns `key -> state`, by a program that all simulations of a model share and a small one.
+
+    Args:
+      setting: what a round does; static.
+      num_clients: N.
+      sent: a pytree like a client's update, of shapes.
+    """
     model = setting.work.model
-    params, batch_stats = model.init(jax.random.fold_in(key, streams.INIT))
-    first = First(params, batch_stats, head_of(model, params), num_clients)
-    return start_from(setting, num_clients, first, sent)
+    init = jax.jit(model.init)
+
+    @jax.jit
+    def start(params: PyTree, batch_stats: PyTree) -> State:
+        first = First(params, batch_stats, head_of(model, params), num_clients)
+        # the state will be donated: no array may be in it twice
+        return jax.tree.map(jnp.copy, start_from(setting, num_clients, first, sent))
+
+    return lambda key: start(*init(jax.random.fold_in(key, streams.INIT)))
 
 
 def as_stored(tree: PyTree) -> PyTree:

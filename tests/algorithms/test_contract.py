@@ -47,6 +47,7 @@ def federation():
     return fx.partition.hold_out(from_owners(examples, owners, len(SIZES)), 0.3)
 
 
+@cache
 def model():
     """A small MLP in float64."""
     built = fx.models.mlp(fx.Spec((FEATURES,), CLASSES), hidden=(HIDDEN,))

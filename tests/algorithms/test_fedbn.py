@@ -1,6 +1,6 @@
 """FedBN on a model with batch normalisation, against each client's own steps by hand."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ def federation():
     return from_owners(examples, owners, 3)
 
 
+@cache
 def model():
     built = fx.models.bncnn(fx.Spec((4, 4, 1), 3), blocks=((2,),), hidden=())
 

@@ -37,6 +37,7 @@ def federation(sizes=SIZES, seed=0):
     return from_owners(examples, owners, len(sizes))
 
 
+@cache
 def model(hidden=()):
     """Logistic regression, quick to compile, in the dtype of the day (float64 under x64)."""
     built = fx.models.mlp(fx.Spec((FEATURES,), CLASSES), hidden)

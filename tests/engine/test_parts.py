@@ -1,5 +1,7 @@
 """How the engine carries transforms, aggregators, attacks, samplers and systems."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,7 @@ def federation(sizes=SIZES):
     return from_owners(examples, owners, len(sizes))
 
 
+@cache
 def model():
     built = fx.models.logistic_regression(fx.Spec((2,), 3))
 

@@ -1,5 +1,7 @@
 """What a run records, against NumPy; what it refuses; and how it ends when it diverges."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,7 @@ def examples(rng, number, owners):
     )
 
 
+@cache
 def model():
     return fx.models.logistic_regression(fx.Spec((FEATURES,), CLASSES))
 

@@ -1,5 +1,7 @@
 """Token inputs, and several labels an example with padding: against loops over single labels."""
 
+from functools import cache
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,7 @@ def dataset(change=lambda *both: both, owners=True):
     return arrays(*change(*train), *change(*test), vocabulary=VOCABULARY, **whose)
 
 
+@cache
 def model(weight=0.3):
     """A table of outputs by token: what is learnt of a position depends on it alone."""
 
