@@ -23,8 +23,6 @@ from fedjax_ecgr.engine.waves import compile_group, outcomes_of, run_wave
 from fedjax_ecgr.models.layers import conv, conv_pool, flatten
 from fedjax_ecgr.models.mlp import head
 
-_PRODUCT = 2048  # rows and columns of the matrices whose product is timed
-
 
 def cnn(spec: fx.Spec) -> fx.Model:
     """Returns the CNN of pfl's CIFAR-10 benchmark without its dropout; parameters are given."""
@@ -87,13 +85,13 @@ def main(path: str | None) -> None:
         rounds: int = 0,
         shuffle: bool = True,
         cohorts: Any = None,
-        product: bool = False,
+        product: int = 0,
         set_up: bool = False,
         memory: bool = False,
         evaluate: bool = False,
     ) -> dict[str, Any]:
         if product:
-            return {"operations_a_second": _product_rate()}
+            return {"operations_a_second": _product_rate(product)}
         if set_up:
             seconds = {
                 "federation": _seconds(divided),
@@ -238,9 +236,9 @@ def _peak_bytes() -> int:
     return memory.get("peak_bytes_in_use") or wire.peak_memory()
 
 
-def _product_rate() -> float:
-    """Returns the best rate of a matrix product seen here, in operations a second."""
-    matrix = jax.random.normal(jax.random.key(0), (_PRODUCT, _PRODUCT))
+def _product_rate(size: int) -> float:
+    """Returns the best rate of a product of square matrices, in operations a second."""
+    matrix = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(matrix, matrix))
     best = float("inf")
@@ -248,7 +246,7 @@ def _product_rate() -> float:
         began = time.perf_counter()
         jax.block_until_ready(product(matrix, matrix))
         best = min(best, time.perf_counter() - began)
-    return 2 * _PRODUCT**3 / best
+    return 2 * size**3 / best
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def use(bench: Bench, task: Work, federation: Federation) -> Used:
         start(bench, "ours", task, federation, Path(folder) / "task.npz") as here,
     ):
         answer = here.ask(rounds=1, shuffle=True, cohorts=None)
-        rate = product_rate(here)
+        rate = product_rate(bench, here)
     if len(set(answer["cohorts"][0])) != task.cohort_size or not math.isfinite(answer["moved"]):
         raise DifferentWorkError(f"no round with a cohort of {task.cohort_size}: {answer}")
     return Used(answer, rate)

@@ -257,7 +257,7 @@ def in_turn(bench: Bench, cases: Sequence[Case]) -> Turns:
         ]
         others = disturbance.others_share(before, disturbance.reading())
         arrays = [None if bench.quick else side.ask(memory=True)["bytes"] for side in sides]
-        rate = product_rate(sides[0])
+        rate = product_rate(bench, sides[0])
     taken = map(_taken, cases, set_up, warm, zip(*timed, strict=True), arrays)
     return Turns(list(taken), rate, others)
 

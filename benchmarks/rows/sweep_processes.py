@@ -63,7 +63,7 @@ def measure(bench: Bench) -> Result:
         disturbed = disturbance.others_share(before, disturbance.reading())
         federation = images(10, 144, (64,))
         with start(bench, "ours", TASK, federation, folder / "task.npz") as here:
-            rate = product_rate(here)
+            rate = product_rate(bench, here)
     extrapolated = members * statistics.mean(theirs)
     target = at_least(10)
     return result(

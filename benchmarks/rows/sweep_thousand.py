@@ -73,7 +73,7 @@ def _measure(bench: Bench, program: str) -> Result:
         ours = [here.ask(**order) for _ in range(min(bench.repeats, ENOUGH))]
         theirs = [there.ask(**order) for _ in range(others)]
         disturbed = disturbance.others_share(before, disturbance.reading())
-        rate = product_rate(here)
+        rate = product_rate(bench, here)
         some = started("few", "ours", few)
         some.ask(**order)
         alone = [some.ask(**order) for _ in range(min(bench.repeats, 9))]
