@@ -54,7 +54,8 @@ def linear(
 
 
 def _evaluate(*args: Array, forward: Linear, transpose: Linear, known: int) -> tuple[Array, ...]:
-    return tuple(forward(args[:known], args[known:]))
+    # traced once, for the shapes and for the program
+    return tuple(jax.jit(forward, inline=True)(args[:known], args[known:]))
 
 
 def _tangents(
