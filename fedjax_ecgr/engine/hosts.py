@@ -8,6 +8,7 @@ what all have, and gets the whole of what all of them computed. With one process
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
@@ -55,7 +56,7 @@ def put(tree: PyTree, sharding: Sharding | None) -> PyTree:
         if isinstance(x, jax.Array) and not x.is_fully_addressable:
             return jax.device_put(x, sharding)
         held = np.asarray(x)
-        held = held.astype(jax.dtypes.canonicalize_dtype(held.dtype), copy=False)  # as device_put
+        held = held.astype(jnp.result_type(held), copy=False)  # as device_put takes it
         return jax.make_array_from_callback(held.shape, sharding, lambda index: held[index])
 
     return jax.tree.map(one, tree)
