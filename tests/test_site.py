@@ -165,7 +165,8 @@ def opened(site, page, profile):
     command = [CHROMIUM, *QUIET, f"--user-data-dir={profile}", copy.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     copy.unlink()
-    (found,) = re.findall(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
+    # on a slow machine the theme has given it a tabindex by then, as any block that scrolls
+    (found,) = re.findall(r'<pre id="seen"[^>]*>(.*?)</pre>', done.stdout, re.DOTALL)
     return json.loads(unescape(found))
 
 
