@@ -4,8 +4,8 @@
 
 Both sides of a row are programs of their own and are timed in turn, in steady state; compilation
 stands in its own column. Before that, both must agree on what a round does. Other projects are
-installed on first use, in environments of their own. Exit status 1: a row misses its target,
-or compiles for longer than it may.
+installed on first use, in environments of their own. Exit status 1: a row misses its target, or
+compiles for longer than it may.
 """
 
 import argparse

@@ -62,7 +62,6 @@ def table(results: Mapping[str, Result]) -> Table:
 
 def cells(row: Result) -> dict[str, str]:
     """Returns what tables say of a row, by column."""
-    late = row.compile_seconds > row.compile_limit
     updates = f"{row.updates_a_second:,.{0 if row.updates_a_second >= 100 else 1}f}"
     return {
         "what": row.title,
@@ -76,7 +75,8 @@ def cells(row: Result) -> dict[str, str]:
         "peak MB": " / ".join(
             f"{peak / 1e6:,.0f}" if peak else "—" for peak in row.peak_bytes.values()
         ),
-        "compile, s": f"{row.compile_seconds:.1f}" + f" (above {row.compile_limit:g})" * late,
+        "compile, s": f"{row.compile_seconds:.1f}"
+        + (f" (above {row.compile_limit:g})" if row.late else ""),
         "others' CPU": "—" if row.others_share is None else f"{row.others_share:.0%}",
     }
 
