@@ -6,6 +6,7 @@ parameters' dtype.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -92,6 +93,13 @@ def batch_norm(
     """
     if not train:
         return _normalize(params, stats["mean"], stats["var"], inputs), stats
+    return _by_its_batch(params, stats, inputs, mask)
+
+
+@partial(jax.jit, inline=True)  # equal layers are traced once
+def _by_its_batch(
+    params: PyTree, stats: PyTree, inputs: Array, mask: Array
+) -> tuple[Array, PyTree]:
     # A masked row may hold anything, so it is selected away, not multiplied by zero.
     kept = mask[:, None, None, None]
     rows = jnp.sum(mask, dtype=inputs.dtype)
@@ -107,6 +115,7 @@ def batch_norm(
     return _normalize(params, mean, var, inputs), running
 
 
+@partial(jax.jit, static_argnames="groups", inline=True)
 def group_norm(params: PyTree, inputs: Array, groups: int) -> Array:
     """Group normalisation (Wu and He, arXiv 1803.08494), each example by itself.
 

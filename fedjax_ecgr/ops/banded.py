@@ -16,6 +16,7 @@ matrix products again.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -60,12 +61,29 @@ def convolve(
       t: outputs in a row of the product; by default `tile_width`'s.
       limit: bytes of windows at a time, in place of `CHUNK_BYTES`.
     """
+    left, right = padding[1]
+    out_width = (inputs.shape[2] + left + right - kernel.shape[1]) // strides[1] + 1
+    t = tile_width(kernel.shape, strides[1], out_width) if t is None else t
+    limit = CHUNK_BYTES if limit is None else limit
+    return _convolve(inputs, kernel, strides, padding, precision, element_type, t, limit)
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4, 5, 6, 7), inline=True)  # equal layers are traced once
+def _convolve(
+    inputs: Array,
+    kernel: Array,
+    strides: tuple[int, int],
+    padding: Padding,
+    precision: Any,
+    element_type: Any,
+    t: int,
+    limit: int,
+) -> Array:
     (top, bottom), (left, right) = padding
     _, height, width, _ = inputs.shape
     kh, kw, _, outputs = kernel.shape
     out_height = (height + top + bottom - kh) // strides[0] + 1
     out_width = (width + left + right - kw) // strides[1] + 1
-    t = tile_width(kernel.shape, strides[1], out_width) if t is None else t
     tiles = -(-out_width // t)
     weights = band(kernel, t, strides[1])
 
@@ -87,6 +105,13 @@ def convolve_max_pool(
     An odd last row or column of the convolution is dropped. The gradient goes to the first of a
     window's largest values.
     """
+    return _convolve_max_pool(inputs, kernel, padding, precision, CHUNK_BYTES)
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
+def _convolve_max_pool(
+    inputs: Array, kernel: Array, padding: Padding, precision: Any, limit: int
+) -> Array:
     height, width = (n // 2 for n in _extent(inputs, kernel, padding))
     return _by_blocks(
         lambda blocks: first_largest(blocks, (3,)),
@@ -95,6 +120,7 @@ def convolve_max_pool(
         padding,
         (height, width),
         precision,
+        limit,
     )
 
 
@@ -107,6 +133,7 @@ def convolve_by_blocks(
     limit: int | None = None,
 ) -> Array:
     """Convolves as `convolve` does, stride 1, where a row of the product gives 2 × 2 outputs."""
+    limit = CHUNK_BYTES if limit is None else limit
     height, width = _extent(inputs, kernel, padding)
     h, w = -(-height // 2), -(-width // 2)
     outputs = kernel.shape[-1]
@@ -125,7 +152,7 @@ def _by_blocks(
     padding: Padding,
     out: tuple[int, int],
     precision: Any,
-    limit: int | None = None,
+    limit: int,
 ) -> Array:
     """Convolves to blocks of 2 × 2 outputs, [B, h, w, 4, O] where `out` is (h, w), and finishes."""
     _, height, width, features = inputs.shape
@@ -260,10 +287,9 @@ def _in_chunks(
     inputs: Array,
     weights: Array,
     example_bytes: int,
-    limit: int | None = None,
+    limit: int,
 ) -> Array:
     """Applies `function(inputs, weights)` to as many examples at a time as the limit allows."""
-    limit = CHUNK_BYTES if limit is None else limit
     batch, chunk = inputs.shape[0], max(1, limit // example_bytes)
     if batch <= chunk:
         return function(inputs, weights)

@@ -46,6 +46,14 @@ def linear(
       residuals: what both may depend on in any way that can be differentiated.
       operands: what `forward` is linear in.
     """
+    # each is traced once, for the shapes, for the program, and for equal layers under `vmap`
+    forward, transpose = (jax.jit(part, inline=True) for part in (forward, transpose))
+    return _bound(forward, transpose, residuals, operands)
+
+
+def _bound(
+    forward: Linear, transpose: Linear, residuals: Sequence[Array], operands: Sequence[Array]
+) -> tuple[Array, ...]:
     return tuple(
         _linear.bind(
             *residuals, *operands, forward=forward, transpose=transpose, known=len(residuals)
@@ -54,8 +62,7 @@ def linear(
 
 
 def _evaluate(*args: Array, forward: Linear, transpose: Linear, known: int) -> tuple[Array, ...]:
-    # traced once, for the shapes and for the program
-    return tuple(jax.jit(forward, inline=True)(args[:known], args[known:]))
+    return tuple(forward(args[:known], args[known:]))
 
 
 def _tangents(
@@ -68,14 +75,14 @@ def _tangents(
         there = dict(zip(moved, values, strict=True))
         return forward(tuple(there.get(i, x) for i, x in enumerate(residuals)), operands)
 
-    results = linear(forward, params["transpose"], residuals, operands)
+    results = _bound(forward, params["transpose"], residuals, operands)
     parts = []
     if moved:
         start, direction = ([side[i] for i in moved] for side in (primals, tangents))
         parts.append(jax.jvp(at, (start,), (direction,))[1])
     if not all(isinstance(t, ad.Zero) for t in tangents[known:]):
         direction = [ad.instantiate_zeros(t) for t in tangents[known:]]
-        parts.append(linear(forward, params["transpose"], residuals, direction))
+        parts.append(_bound(forward, params["transpose"], residuals, direction))
     return results, [sum(terms[1:], start=terms[0]) for terms in zip(*parts, strict=True)]
 
 
@@ -84,7 +91,7 @@ def _transposed(
 ) -> list[Array | None]:
     residuals, operands = args[:known], args[known:]
     gradients = [ad.instantiate_zeros(g) for g in gradients]
-    results = linear(transpose, forward, residuals, gradients)
+    results = _bound(transpose, forward, residuals, gradients)
     # An operand that is known is a zero that nobody differentiates by.
     wanted = [ad.is_undefined_primal(x) for x in operands]
     return [None] * known + [g if w else None for g, w in zip(results, wanted, strict=True)]

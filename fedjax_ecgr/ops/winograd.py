@@ -32,6 +32,7 @@ from fedjax_ecgr.ops.primitives import linear
 from fedjax_ecgr.types import Array, PyTree
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
+Limits = tuple[int, int]
 Tile = list[list[Array]]
 
 MANY_CHANNELS = 16
@@ -54,7 +55,6 @@ def suits(inputs: Array | jax.ShapeDtypeStruct, kernel: Array | jax.ShapeDtypeSt
     return kernel.shape[:2] == (3, 3) and exact and min(kernel.shape[2:]) >= MANY_CHANNELS
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def convolve(
     inputs: Array,
     kernel: Array,
@@ -66,20 +66,28 @@ def convolve(
 
     A `limit` takes the place of `FORWARD_BYTES` and `BACKWARD_BYTES`.
     """
+    limits = (FORWARD_BYTES, BACKWARD_BYTES) if limit is None else (limit, limit)
+    return _traced(inputs, kernel, padding, precision, limits)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _convolve(
+    inputs: Array, kernel: Array, padding: Padding, precision: Any, limits: Limits
+) -> Array:
     height, width = _extent(inputs, padding)
     weights = _weights(kernel)
 
     def some(inputs: Array) -> Array:
         return _interleaved(_tiles(inputs, weights, padding, precision))[:, :height, :width]
 
-    return _in_chunks(some, inputs, limit=limit)
+    return _in_chunks(some, limits[0], inputs)
 
 
-@convolve.defjvp
+@_convolve.defjvp
 def _tangent(
     padding: Padding,
     precision: Any,
-    limit: int | None,
+    limits: Limits,
     primals: tuple[Array, ...],
     tangents: tuple[Array, ...],
 ) -> tuple[Array, Array]:
@@ -88,23 +96,25 @@ def _tangent(
     def forward(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array]:
         (inputs, kernel), (by_inputs, by_kernel) = primals, tangents
         return (
-            convolve(by_inputs, kernel, padding, precision, limit)
-            + convolve(inputs, by_kernel, padding, precision, limit),
+            _convolve(by_inputs, kernel, padding, precision, limits)
+            + _convolve(inputs, by_kernel, padding, precision, limits),
         )
 
     def backward(primals: tuple[Array, ...], gradient: tuple[Array, ...]) -> tuple[Array, Array]:
         inputs, kernel = primals
-        return _pull(inputs, kernel, padding, precision, tiles, *gradient, limit=limit)
+        return _pull(inputs, kernel, padding, precision, limits[1], tiles, *gradient)
 
     def tiles(gradient: Array) -> Tile:
         _, height, width, _ = gradient.shape
         return _pairs(_pad(gradient, ((0, height % 2), (0, width % 2))))
 
     (tangent,) = linear(forward, backward, primals, tangents)
-    return convolve(inputs, kernel, padding, precision, limit), tangent
+    return _convolve(inputs, kernel, padding, precision, limits), tangent
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+_traced = jax.jit(_convolve, static_argnums=(2, 3, 4), inline=True)  # once for equal layers
+
+
 def convolve_max_pool(
     inputs: Array, kernel: Array, padding: Padding, precision: Any = None
 ) -> Array:
@@ -113,15 +123,26 @@ def convolve_max_pool(
     An odd last row or column of the convolution is dropped. The gradient goes to the first of a
     window's largest values.
     """
-    return _pooled(inputs, kernel, _whole(inputs, padding), precision)[0]
+    limits = FORWARD_BYTES, BACKWARD_BYTES
+    return _traced_pool(inputs, kernel, _whole(inputs, padding), precision, limits)
 
 
-@convolve_max_pool.defjvp
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _convolve_max_pool(
+    inputs: Array, kernel: Array, padding: Padding, precision: Any, limits: Limits
+) -> Array:
+    return _pooled(inputs, kernel, padding, precision, limits[0])[0]
+
+
+@_convolve_max_pool.defjvp
 def _pool_tangent(
-    padding: Padding, precision: Any, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    padding: Padding,
+    precision: Any,
+    limits: Limits,
+    primals: tuple[Array, ...],
+    tangents: tuple[Array, ...],
 ) -> tuple[Array, Array]:
     inputs, kernel = primals
-    padding = _whole(inputs, padding)
 
     def forward(residuals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array]:
         inputs, kernel, position = residuals
@@ -135,22 +156,27 @@ def _pool_tangent(
             )
             return lax.select_n(position, *tile[0], *tile[1])
 
-        return (_in_chunks(some, inputs, tangents[0], position),)
+        return (_in_chunks(some, limits[0], inputs, tangents[0], position),)
 
     def backward(residuals: tuple[Array, ...], gradient: tuple[Array, ...]) -> tuple[Array, Array]:
         inputs, kernel, position = residuals
-        return _pull(inputs, kernel, padding, precision, tiles, *gradient, position)
+        return _pull(inputs, kernel, padding, precision, limits[1], tiles, *gradient, position)
 
     def tiles(gradient: Array, position: Array) -> Tile:
         zero = jnp.zeros((), gradient.dtype)
         return [[jnp.where(position == 2 * i + j, gradient, zero) for j in (0, 1)] for i in (0, 1)]
 
-    outputs, position = _pooled(inputs, kernel, padding, precision)
+    outputs, position = _pooled(inputs, kernel, padding, precision, limits[0])
     (tangent,) = linear(forward, backward, (inputs, kernel, position), tangents)
     return outputs, tangent
 
 
-def _pooled(inputs: Array, kernel: Array, padding: Padding, precision: Any) -> tuple[Array, Array]:
+_traced_pool = jax.jit(_convolve_max_pool, static_argnums=(2, 3, 4), inline=True)
+
+
+def _pooled(
+    inputs: Array, kernel: Array, padding: Padding, precision: Any, limit: int
+) -> tuple[Array, Array]:
     """Returns the pooled outputs, and which of its window's four each of them is."""
     weights = _weights(kernel)
 
@@ -158,7 +184,7 @@ def _pooled(inputs: Array, kernel: Array, padding: Padding, precision: Any) -> t
         tile = _tiles(inputs, weights, padding, precision)
         return largest(jnp.stack([*tile[0], *tile[1]], axis=3), (3,))
 
-    return _in_chunks(some, inputs)
+    return _in_chunks(some, limit, inputs)
 
 
 def _weights(kernel: Array) -> Tile:
@@ -177,9 +203,9 @@ def _pull(
     kernel: Array,
     padding: Padding,
     precision: Any,
+    limit: int,
     tiles: Callable[..., Tile],
     *gradient: Array,
-    limit: int | None = None,
 ) -> tuple[Array, Array]:
     """Returns the gradients of inputs and kernel.
 
@@ -188,9 +214,9 @@ def _pull(
       kernel: [3, 3, I, O].
       padding: of the inputs.
       precision: of the products.
+      limit: bytes of transformed inputs and outputs' gradients at a time.
       tiles: `gradient -> 2 × 2 positions [b, h, w, O]`, the gradient of the outputs' tiles.
       *gradient: [B, …] arrays, of which b examples at a time are given to `tiles`.
-      limit: in place of `BACKWARD_BYTES`.
     """
     weights = _weights(kernel)
     height, width = _extent(inputs, padding)
@@ -213,7 +239,6 @@ def _pull(
 
     batch = inputs.shape[0]
     output_bytes = batch * height * width * kernel.shape[3] * inputs.dtype.itemsize
-    limit = BACKWARD_BYTES if limit is None else limit
     count, length = _chunks(inputs.shape, inputs.nbytes + output_bytes, limit)
     if length == batch:
         total, of_inputs = some(inputs, *gradient)
@@ -337,10 +362,9 @@ def _whole(inputs: Array, padding: Padding) -> Padding:
 
 
 def _in_chunks(
-    function: Callable[..., PyTree], inputs: Array, *others: Array, limit: int | None = None
+    function: Callable[..., PyTree], limit: int, inputs: Array, *others: Array
 ) -> PyTree:
     """Applies `function` to as many examples at a time as the limit allows."""
-    limit = FORWARD_BYTES if limit is None else limit
     batch = inputs.shape[0]
     count, length = _chunks(inputs.shape, inputs.nbytes, limit)
     if length == batch:

@@ -84,12 +84,23 @@ def each_update(monkeypatch=None, **options):
     return np.concatenate(rows, axis=1), np.asarray(weights)
 
 
+@cache
+def plain_updates(layout):
+    """What `each_update` finds where there is nothing else."""
+    return each_update(**LAYOUTS[layout])
+
+
+@cache
+def plain_step(layout):
+    """What one round takes from the parameters there."""
+    return moved(simulation(**LAYOUTS[layout]))[0]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_stacked_updates_are_those_that_are_summed(layout, x64):
-    updates, weights = each_update(**LAYOUTS[layout])
+    updates, weights = plain_updates(layout)
     np.testing.assert_allclose(weights, np.array(SIZES) / sum(SIZES))
-    total, _, _ = moved(simulation(**LAYOUTS[layout]))
-    np.testing.assert_allclose(weights @ updates, total, atol=1e-14)
+    np.testing.assert_allclose(weights @ updates, plain_step(layout), atol=1e-14)
     assert (updates[2] == 0).all()  # who has no data sends nothing
     assert (np.abs(updates[[0, 1, 3, 4, 5]]).max(axis=1) > 0).all()
 
@@ -105,10 +116,9 @@ def test_transforms_change_each_update_in_order_and_keep_a_state(layout, x64):
         "shift", {}, lambda params: (),
         lambda update, state, sending: (jax.tree.map(lambda u: u + 1, update), state),
     )  # fmt: skip
-    plain, _, _ = moved(simulation(**LAYOUTS[layout]))
     algorithm = fx.fedavg(transforms=[scale, shift])
     changed, state, _ = moved(simulation(algorithm=algorithm, **LAYOUTS[layout]))
-    np.testing.assert_allclose(changed, 2 * plain + 1, atol=1e-14)
+    np.testing.assert_allclose(changed, 2 * plain_step(layout) + 1, atol=1e-14)
     # the state of a client without a step is as it was
     assert state.clients.transforms[0].tolist() == [1, 1, 0, 1, 1, 1]
 
@@ -153,7 +163,7 @@ def test_a_share_of_clients_is_malicious_alone_together_and_in_its_labels(layout
     numbers = {"malicious_share": jnp.asarray(0.34)}
     bad = np.asarray(malicious_clients(jax.random.key(3), 6, numbers))
     assert bad.sum() == 2
-    honest, weights = each_update(**LAYOUTS[layout])
+    honest, weights = plain_updates(layout)
     options = {"malicious_share": 0.34, **LAYOUTS[layout]}
 
     def alone(update, attacking):
@@ -199,7 +209,7 @@ def test_malicious_clients_know_the_global_model(x64):
     params = jax.device_get(simulation().init(jax.random.key(3)).params)
     sent = np.concatenate([np.ravel(w) for w in jax.tree.leaves(params)])
     bad = np.asarray(malicious_clients(jax.random.key(3), 6, {"malicious_share": jnp.array(0.34)}))
-    expected = np.where((bad & (np.array(SIZES) > 0))[:, None], sent, each_update()[0])
+    expected = np.where((bad & (np.array(SIZES) > 0))[:, None], sent, plain_updates("scan")[0])
     np.testing.assert_allclose(alone, expected, atol=1e-14)
     np.testing.assert_allclose(together, expected, atol=1e-14)
 
@@ -248,7 +258,7 @@ def test_a_system_says_how_many_steps_and_how_long(layout, x64):
         return Work(jnp.minimum(steps[task.clients], task.num_steps), seconds)
 
     system = System("slow", {"second": 2.0}, lambda key, n, numbers: jnp.arange(float(n)), work)
-    full, _ = each_update(**LAYOUTS[layout])
+    full, _ = plain_updates(layout)
     part, weights = each_update(system=system, **LAYOUTS[layout])
     present = np.array([9, 4, 0, 0, 1, 6])
     np.testing.assert_allclose(weights, present / present.sum())

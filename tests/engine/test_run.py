@@ -47,6 +47,13 @@ def simulate(data, test=None, **options):
     )
 
 
+@cache
+def standard(owned=True):
+    """A simulation as `simulate` makes it, compiled once for all that run it."""
+    data, test = federation(owned)
+    return fx.simulation(fx.fedavg(regulator=fx.ecgr()), model(), data, test=test, placement="scan")
+
+
 def judged_by_numpy(history, test):
     kernel, bias = (np.asarray(history.state.params["fc1"][name]) for name in ("kernel", "bias"))
     logits = (np.asarray(test.inputs) - 0.1) / 2 @ kernel + bias
@@ -67,7 +74,7 @@ def test_test_accuracy_and_loss_are_those_of_all_examples(batch_size):
 @pytest.mark.parametrize("owned", [True, False])
 def test_client_accuracy_is_that_of_its_own_examples_or_of_its_labels(owned):
     data, test = federation(owned)
-    history = simulate(data, test)
+    history = fx.run(standard(owned), rounds=3)
     _, hits = judged_by_numpy(history, test)
     if owned:
         each = np.array([hits[test.owners == client].mean() for client in (0, 1, 3)])
@@ -122,7 +129,7 @@ def test_round_diagnostics_are_their_formulas(x64):
 
 
 def test_bytes_are_those_of_the_messages_and_ecgr_adds_none():
-    data, test = federation()
+    data, _ = federation()
     parameters = 4 * (FEATURES * CLASSES + CLASSES)  # float32
     for method, up, down in (
         (fx.fedavg, parameters, parameters),
@@ -133,28 +140,26 @@ def test_bytes_are_those_of_the_messages_and_ecgr_adds_none():
         for regulator in (fx.identity(), fx.ecgr()):
             built = fx.simulation(method(regulator=regulator), model(), data)
             assert (built.setting.bytes_up, built.setting.bytes_down) == (up, down)
-    table = simulate(data, test, rounds=1).table
+    table = fx.run(standard(), rounds=1).table
     assert table["bytes_up"].tolist() == [4 * parameters]  # one client has nothing to send
     assert table["bytes_down"].tolist() == [5 * parameters]
 
 
 def test_rounds_are_evaluated_when_asked_and_at_the_end():
-    data, test = federation()
     seen = []
-    history = simulate(data, test, rounds=5, eval_every=2, on_progress=seen.append)
+    history = fx.run(standard(), rounds=5, eval_every=2, on_progress=seen.append)
     evaluated = ~np.isnan(history.table["test_accuracy"])
     assert evaluated.tolist() == [False, True, False, True, True]
     assert [p.round for p in seen] == [2, 4, 5]
     assert all(np.isfinite(history.table["train_loss"]))
     assert history.cohorts.tolist() == [[0, 1, 2, 3, 4]] * 5
-    every = simulate(data, test, rounds=5)
+    every = fx.run(standard(), rounds=5)
     for name in ("test_accuracy", "client_accuracy_worst"):
         np.testing.assert_allclose(history.table[name][evaluated], every.table[name][evaluated])
 
 
 def test_summary_and_curve_metrics():
-    data, test = federation()
-    history = simulate(data, test, rounds=4)
+    history = fx.run(standard(), rounds=4)
     summary = history.summary(target_accuracy=0.0)
     assert summary["rounds"] == 4
     assert summary["rounds_to_target"] == 1
@@ -163,7 +168,7 @@ def test_summary_and_curve_metrics():
     assert metrics.oscillation(np.array([0.1, 0.4, np.nan, 0.9])) == 0
     assert metrics.oscillation(np.array([0.5])) == 0
     np.testing.assert_allclose(metrics.oscillation(np.array([0.2, 0.6, 0.2])), 0.4)
-    untested = simulate(data).summary()
+    untested = simulate(federation()[0]).summary()
     assert "final_accuracy" not in untested
 
 

@@ -1,5 +1,7 @@
 """A sweep's members against lone runs, in float64; and what ends, waits or is refused."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +53,7 @@ def numbers(simulation, beta, rate):
     }
 
 
+@cache
 def different(**options):
     """Members with other divisions, seeds and numbers, one of which diverges; and one program."""
     base = simulation(division(20, 10, 5, 8), **options)

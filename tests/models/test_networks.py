@@ -65,10 +65,14 @@ def test_overlapping_max_pool_behind_a_relu(x64, shape):
     def expected(x):
         return pool(jax.nn.relu(x), side=3, edge=1)
 
+    @functools.partial(jax.jit, static_argnums=1)
+    def with_gradient(x, f):
+        return f(x), jax.grad(lambda x: jnp.sum(jnp.sin(f(x))))(x)
+
     x = images(*shape)
-    np.testing.assert_array_equal(own(x), expected(x))
-    found, wanted = (jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(x) for f in (own, expected))
-    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    (found, slope), (wanted, expected_slope) = (with_gradient(x, f) for f in (own, expected))
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_allclose(slope, expected_slope, rtol=1e-12)
 
 
 def test_local_response_norm_is_its_sum_over_four_channels(x64):
@@ -82,11 +86,11 @@ def test_local_response_norm_is_its_sum_over_four_channels(x64):
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_group_norm_is_flaxs(x64, groups):
-    x, rng = jnp.asarray(images(3, 4, 5, 6)), np.random.default_rng(2)
-    params = {name: jnp.asarray(rng.normal(size=6)) for name in ("scale", "bias")}
+    x, rng = images(3, 4, 5, 6), np.random.default_rng(2)
+    params = {name: rng.normal(size=6) for name in ("scale", "bias")}
     with jax.numpy_dtype_promotion("standard"):
         flaxs = linen.GroupNorm(groups, epsilon=1e-5, param_dtype=float)
-        expected = flaxs.apply({"params": params}, x)
+        expected = jax.jit(flaxs.apply)({"params": params}, x)
     np.testing.assert_allclose(layers.group_norm(params, x, groups), expected, rtol=1e-10)
 
 
@@ -101,15 +105,17 @@ def test_dropout_keeps_the_mean_and_is_off_in_evaluation():
 def test_an_mlp_drops_behind_each_hidden_layer_in_training_alone():
     spec = fx.Spec((5,), 3)
     plain, dropping = (fx.models.mlp(spec, hidden=(40,), drop=drop) for drop in (0.0, 0.5))
-    params, _ = plain.init(KEY)
-    x, mask = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32), jnp.ones(2)
+    params, _ = jax.jit(plain.init)(KEY)
+    x, mask = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32), np.ones(2)
 
+    @functools.partial(jax.jit, static_argnums=(0, 2))
     def outputs(model, key, train):
         return model.apply(params, {}, x, mask=mask > 0, train=train, key=key)[0]
 
     exact = outputs(plain, KEY, True)
     np.testing.assert_array_equal(outputs(dropping, KEY, False), exact)
-    drawn = np.asarray(jax.vmap(lambda k: outputs(dropping, k, True))(jax.random.split(KEY, 4000)))
+    keys = jax.random.split(KEY, 4000)
+    drawn = np.asarray(jax.jit(jax.vmap(lambda k: outputs(dropping, k, True)))(keys))
     spread = drawn.std(axis=0) / np.sqrt(4000)  # the last layer is linear in what is dropped
     assert (spread > 1e-4).all()
     assert (np.abs(drawn.mean(axis=0) - exact) < 5 * spread).all()
@@ -117,9 +123,10 @@ def test_an_mlp_drops_behind_each_hidden_layer_in_training_alone():
 
 @pytest.mark.parametrize(("kernel", "edge"), [(3, 1), (1, 0), (7, 3)])
 def test_convolutions_with_stride(x64, kernel, edge):
-    x = jnp.asarray(images(2, 9, 8, 4))
-    params = layers.conv_init(KEY, kernel, 4, 5, jnp.float64)
-    found = layers.conv(params, x, ((edge, edge),) * 2, stride=2)
+    x = images(2, 9, 8, 4)
+    rng = np.random.default_rng(2)
+    params = {"kernel": rng.normal(size=(kernel, kernel, 4, 5)), "bias": rng.normal(size=5)}
+    found = jax.jit(lambda p, x: layers.conv(p, x, ((edge, edge),) * 2, stride=2))(params, x)
     np.testing.assert_allclose(found, convolved(params, x, edge, 2), rtol=1e-10, atol=1e-12)
 
 
@@ -158,7 +165,9 @@ def test_pfls_network_is_its_definition_and_drops_in_training(x64):
 
     one, other = (run(model, p, stats, x, train=True, key=jax.random.key(i))[0] for i in range(2))
     assert not np.allclose(one, other)
-    features = model.features(p, stats, jnp.asarray(x), mask=jnp.ones(2, bool), train=True, key=KEY)
+    features = jax.jit(functools.partial(model.features, train=True))(
+        p, stats, x, mask=np.ones(2, bool), key=KEY
+    )
     assert abs((np.asarray(features) == 0)[np.asarray(h) > 0].mean() - 0.5) < 0.15
 
 
@@ -222,7 +231,7 @@ def test_batch_normalisation_of_a_residual_network_moves_every_statistic(x64):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_kernels_and_biases_start_as_the_rule_says(rule):
-    params, _ = MODELS["pfl_cnn"](fx.Spec((16, 16, 3), 10), initial=rule).init(KEY)
+    params, _ = jax.jit(MODELS["pfl_cnn"](fx.Spec((16, 16, 3), 10), initial=rule).init)(KEY)
     fans = {"conv1": (27, 288), "conv2": (288, 576), "fc1": (2304, 128), "fc2": (128, 10)}
     for name, (inputs, outputs) in fans.items():
         kernel, bias = (np.asarray(params[name][part]) for part in ("kernel", "bias"))
@@ -242,10 +251,11 @@ def test_kernels_and_biases_start_as_the_rule_says(rule):
 
 def test_normalisations_start_at_one_and_the_defaults_are_pytorchs():
     spec = fx.Spec((32, 32, 3), 3)
-    params, _ = MODELS["vgg11"](spec, norm="batch", width=2, initial="he").init(KEY)
+    params, _ = jax.jit(MODELS["vgg11"](spec, norm="batch", width=2, initial="he").init)(KEY)
     assert np.all(params["norm1"]["scale"] == 1)
     for name in ("mlp", "lenet", "bncnn"):
-        one, same = (MODELS[name](spec, **x).init(KEY) for x in ({}, {"initial": "pytorch"}))
+        options = {}, {"initial": "pytorch"}
+        one, same = (jax.jit(MODELS[name](spec, **x).init)(KEY) for x in options)
         jax.tree.map(np.testing.assert_array_equal, one, same)
 
 
