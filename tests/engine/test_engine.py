@@ -1,4 +1,8 @@
-"""The engine against plain loops, formulas with known answers, and itself in other layouts."""
+"""The engine against plain loops, formulas with known answers, and itself in other layouts.
+
+Each built-in model runs under two placements that have all there is, one by one and mapped over on
+several devices; `--all-placements` takes all of them.
+"""
 
 from functools import cache
 
@@ -735,7 +739,7 @@ SMALL_MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_runs_under_every_placement(name):
+def test_every_model_runs_under_every_placement(name, request):
     rng, side = np.random.default_rng(0), 32 if name == "vgg11" else 16
     examples = fx.Examples(
         rng.integers(0, 256, (9, side, side, 1), np.uint8),
@@ -751,10 +755,10 @@ def test_every_model_runs_under_every_placement(name):
         spec = fx.Spec((6,), 3, vocabulary=5)
     net = MODELS[name](spec, **SMALL_MODELS.get(name, {}))
     data = from_owners(examples, np.repeat([0, 2], [5, 4]), 3)
+    whole = request.config.getoption("--all-placements")
     ends = []
-    for layout in ("scan", "vmap", "devices"):
-        own = {"num_devices": 2} if layout == "devices" else {}
-        built = fx.simulation(fx.fedavg(), net, data, batch_size=4, placement=layout, **own)
+    for layout in PLACEMENTS if whole else ("scan", "devices, chunks"):  # which are mapped over
+        built = fx.simulation(fx.fedavg(), net, data, batch_size=4, **PLACEMENTS[layout])
         history = fx.run(built, rounds=1)
         assert np.isfinite(history.table["train_loss"]).all()
         ends.append(jax.device_get((history.state.params, history.state.batch_stats)))
