@@ -25,6 +25,7 @@ from fedjax_ecgr.engine.local_steps import Extent
 from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.samplers.uniform import draw
+from tests.models.alive import drawn
 from tests.plain import federation as plain
 
 FEATURES, CLASSES, BATCH, EPOCHS = 3, 3, 4, 2
@@ -754,6 +755,8 @@ def test_every_model_runs_under_every_placement(name, request):
         examples = examples._replace(inputs=tokens, mean=0 * one, std=one)
         spec = fx.Spec((6,), 3, vocabulary=5)
     net = MODELS[name](spec, **SMALL_MODELS.get(name, {}))
+    first = drawn(net)
+    net = net._replace(init=lambda key: first)
     data = from_owners(examples, np.repeat([0, 2], [5, 4]), 3)
     whole = request.config.getoption("--all-placements")
     ends = []
