@@ -46,10 +46,11 @@ def quadratics(name, *, curves=CURVES, sizes=(2,) * 4, cohort_size=None, epochs=
     )
 
 
-def end(built, rounds, seed=0):
-    """The parameters after some rounds."""
-    key = jax.random.key(seed)
-    state, _ = built.block(built.init(key), key, built.hyperparameters, rounds, rounds)
+def end(built, rounds, length=None, **numbers):
+    """The parameters after some rounds, by a program for as many, with other numbers of its own."""
+    key, given = jax.random.key(0), built.hyperparameters
+    given = {**given, "algorithm": {**given["algorithm"], **numbers}}
+    state, _ = built.block(built.init(key), key, given, rounds, length or rounds)
     return jax.device_get(state.params)
 
 
@@ -251,14 +252,13 @@ def test_the_margins_of_fedlc_are_larger_for_rare_labels(x64):
 
 def test_moon_begins_as_fedavg(x64):
     """In a client's first round its own last model is the global one: no pull, no push."""
-    first, second = (
-        [end(classifier(name, (4,), **options), rounds) for rounds in (1, 3)]
-        for name, options in (("moon", {"mu": 5.0}), ("fedavg", {}))
-    )
+    moon, fedavg = (classifier(name, (4,)) for name in ("moon", "fedavg"))
+    first = [end(moon, rounds, 3, mu=5.0) for rounds in (1, 3)]
+    second = [end(fedavg, rounds, 3) for rounds in (1, 3)]
     chex.assert_trees_all_close(first[0], second[0], rtol=1e-7, atol=1e-12)
     apart = jax.tree.map(lambda a, b: np.abs(a - b).max(), first[1], second[1])
     assert max(jax.tree.leaves(apart)) > 1e-3
-    none = end(classifier("moon", (4,), mu=0.0), 3)
+    none = end(moon, 3, mu=0.0)
     chex.assert_trees_all_close(none, second[1], rtol=1e-7, atol=1e-12)
 
 

@@ -68,7 +68,7 @@ def moved(built, **given):
 
 
 def each_update(monkeypatch=None, **options):
-    """Every client's update, found by an aggregator that keeps them all."""
+    """Every client's update, found by an aggregator that keeps them all; weights; what is told."""
 
     def aggregate(updates, state, received):
         return jax.tree.map(lambda u: jnp.zeros_like(u[0]), updates), (updates, received.weights)
@@ -78,10 +78,10 @@ def each_update(monkeypatch=None, **options):
         return stacked, jnp.zeros(len(SIZES))
 
     spy = Aggregator("spy", {}, init, aggregate)
-    _, state, _ = moved(simulation(algorithm=fx.fedavg(aggregator=spy), **options))
+    _, state, infos = moved(simulation(algorithm=fx.fedavg(aggregator=spy), **options))
     updates, weights = state.server.aggregator
     rows = [np.asarray(u).reshape(len(SIZES), -1) for u in jax.tree.leaves(updates)]
-    return np.concatenate(rows, axis=1), np.asarray(weights)
+    return np.concatenate(rows, axis=1), np.asarray(weights), infos
 
 
 @cache
@@ -98,7 +98,7 @@ def plain_step(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_stacked_updates_are_those_that_are_summed(layout, x64):
-    updates, weights = plain_updates(layout)
+    updates, weights, _ = plain_updates(layout)
     np.testing.assert_allclose(weights, np.array(SIZES) / sum(SIZES))
     np.testing.assert_allclose(weights @ updates, plain_step(layout), atol=1e-14)
     assert (updates[2] == 0).all()  # who has no data sends nothing
@@ -130,8 +130,10 @@ def test_transforms_draw_by_client_round_and_place(x64):
     names = ("first", "second")
     pair = [Transform(n, {}, lambda params: jnp.zeros(()), drawn) for n in names]
     built = simulation(algorithm=fx.fedavg(transforms=pair))
-    one = [np.asarray(x)[[0, 1, 3, 4, 5]] for x in after(built, 1)[0].clients.transforms]
-    two = [np.asarray(x)[[0, 1, 3, 4, 5]] for x in after(built, 2)[0].clients.transforms]
+    state, _ = after(built)
+    one = [np.array(x)[[0, 1, 3, 4, 5]] for x in state.clients.transforms]
+    state, _ = after(built, state=state)
+    two = [np.array(x)[[0, 1, 3, 4, 5]] for x in state.clients.transforms]
     assert len(np.unique(np.concatenate([*one, *two]))) == 20
     other = simulation(algorithm=fx.fedavg(transforms=pair), placement="vmap", chunk_size=2)
     again = np.asarray(after(other)[0].clients.transforms[0])[[0, 1, 3, 4, 5]]
@@ -163,13 +165,13 @@ def test_a_share_of_clients_is_malicious_alone_together_and_in_its_labels(layout
     numbers = {"malicious_share": jnp.asarray(0.34)}
     bad = np.asarray(malicious_clients(jax.random.key(3), 6, numbers))
     assert bad.sum() == 2
-    honest, weights = plain_updates(layout)
+    honest, weights, _ = plain_updates(layout)
     options = {"malicious_share": 0.34, **LAYOUTS[layout]}
 
     def alone(update, attacking):
         return jax.tree.map(lambda u: -attacking.hyperparameters["gain"] * u, update)
 
-    attacked, _ = each_update(attack=Attack("flip", {"gain": 3.0}, alone=alone), **options)
+    attacked, *_ = each_update(attack=Attack("flip", {"gain": 3.0}, alone=alone), **options)
     np.testing.assert_allclose(attacked, np.where(bad[:, None], -3 * honest, honest), atol=1e-14)
 
     def together(updates, attacking):
@@ -184,7 +186,7 @@ def test_a_share_of_clients_is_malicious_alone_together_and_in_its_labels(layout
     np.testing.assert_allclose(total, weights @ rows, atol=1e-13)
 
     flipped = Attack("labels", {}, labels=lambda labels, classes, numbers: classes - 1 - labels)
-    attacked, _ = each_update(attack=flipped, **options)
+    attacked, *_ = each_update(attack=flipped, **options)
     same = np.abs(attacked - honest).max(axis=1) < 1e-14
     assert (same == (~bad | (sizes == 0))).all()
 
@@ -258,14 +260,13 @@ def test_a_system_says_how_many_steps_and_how_long(layout, x64):
         return Work(jnp.minimum(steps[task.clients], task.num_steps), seconds)
 
     system = System("slow", {"second": 2.0}, lambda key, n, numbers: jnp.arange(float(n)), work)
-    full, _ = plain_updates(layout)
-    part, weights = each_update(system=system, **LAYOUTS[layout])
+    full, *_ = plain_updates(layout)
+    part, weights, infos = each_update(system=system, **LAYOUTS[layout])
     present = np.array([9, 4, 0, 0, 1, 6])
     np.testing.assert_allclose(weights, present / present.sum())
     assert (part[3] == 0).all()
     assert np.abs(part[0] - full[0]).max() > 1e-6
     np.testing.assert_allclose(part[[1, 4, 5]], full[[1, 4, 5]], atol=1e-14)
-    _, infos = after(simulation(system=system, **LAYOUTS[layout]))
     assert infos.clients.num_steps[0].tolist() == [2, 1, 0, 0, 1, 2]
     np.testing.assert_allclose(infos.seconds, 10.0)
 
@@ -314,13 +315,15 @@ def test_each_reaches_the_server_and_the_server_optimizer_keeps_its_state(x64):
         "told", {}, init_server=lambda first: jnp.zeros(6, jnp.int32), client=client, server=server,
         server_optimizer=lambda numbers: optax.sgd(numbers["server_learning_rate"], momentum=0.5),
     )  # fmt: skip
-    state, _ = after(simulation(algorithm=one), 2)
+    built = simulation(algorithm=one)
+    state, _ = after(built)
+    first = jax.device_get(state)
+    state, _ = after(built, state=state)
     assert state.server.algorithm.tolist() == SIZES
-    first, _ = after(simulation(algorithm=one), 1)
-    plain, _ = after(simulation(algorithm=fx.fedavg()), 1)
+    plain, _ = after(simulation(algorithm=fx.fedavg()))
     np.testing.assert_allclose(first.params["fc1"]["kernel"], plain.params["fc1"]["kernel"])
     trace = jax.tree.leaves(first.server.optimizer)
-    begun = jax.tree.leaves(simulation().init(jax.random.key(3)).params)
+    begun = jax.tree.leaves(built.init(jax.random.key(3)).params)
     for t, a, b in zip(trace, begun, jax.tree.leaves(first.params), strict=True):
         np.testing.assert_allclose(t, np.asarray(a) - np.asarray(b), atol=1e-14)
 
