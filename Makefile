@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 DEBIAN := /usr/share/datasets/fashion-mnist
 DATA ?= $(DEBIAN)
 
+# Containers set it; each process that starts would compile all of this project's Python again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo fashion test docs bench lint format dist clean
 
 demo: $(VENV)/ready
