@@ -8,6 +8,7 @@ derivatives by $r$, of which Hessians are made.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -110,11 +111,14 @@ def _mapped(
         jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
         for x, axis in zip(args[known:], axes[known:], strict=True)
     ]
-    in_axes = (tuple(axes[:known]), 0)
-    results = linear(
-        jax.vmap(forward, in_axes), jax.vmap(transpose, in_axes), args[:known], operands
-    )
+    there = tuple(axes[:known])
+    results = _bound(_over(forward, there), _over(transpose, there), args[:known], operands)
     return results, [0] * len(results)
+
+
+@lru_cache(maxsize=1024)  # the same for equal layers
+def _over(function: Linear, axes: tuple[Any, ...]) -> Linear:
+    return jax.jit(jax.vmap(function, (axes, 0)), inline=True)
 
 
 _linear = primitive("linear", _evaluate)

@@ -1,5 +1,7 @@
 """What a CPU machine can say of accelerators: programs lower for them, and never call the host."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,7 @@ def as_on_an_accelerator(monkeypatch):
     monkeypatch.setattr(convolutions, "fastest", lambda *_, **__: "lax")
 
 
+@cache
 def simulation(method, regulator, model):
     shape, make = MODELS[model]
     rng = np.random.default_rng(0)
