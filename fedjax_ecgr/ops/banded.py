@@ -26,7 +26,7 @@ from jax import lax
 from fedjax_ecgr.ops.pooling import first_largest
 from fedjax_ecgr.types import Array
 
-Padding = Sequence[tuple[int, int]]
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 CHUNK_BYTES = 4 * 2**20
 """Windows of a batch that take more than this are made and used a chunk of the batch at a time."""

@@ -134,14 +134,14 @@ def _edges(
     kernel: Array,
     strides: tuple[int, int],
     padding: str | Sequence[tuple[int, int]],
-) -> grouped.Padding:
+) -> banded.Padding:
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
     return (top, bottom), (left, right)
 
 
-def _not_empty(inputs: Array, kernel: Array, edges: grouped.Padding, smallest: int = 1) -> bool:
+def _not_empty(inputs: Array, kernel: Array, edges: banded.Padding, smallest: int = 1) -> bool:
     return min(*inputs.shape, *kernel.shape) > 0 and all(
         n + sum(edge) - k + 1 >= smallest
         for n, edge, k in zip(inputs.shape[1:3], edges, kernel.shape, strict=False)

@@ -28,6 +28,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from fedjax_ecgr.ops import banded, winograd
+from fedjax_ecgr.ops.banded import Padding
 from fedjax_ecgr.ops.measured import fastest
 from fedjax_ecgr.types import Array
 
@@ -37,7 +38,6 @@ LIMIT = 4 * 2**30
 """Windows of all kernels' batches that take more bytes are made and used a part at a time."""
 
 Convolution = Callable[[Array, Array], Array]
-Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Geometry(NamedTuple):

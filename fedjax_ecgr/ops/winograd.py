@@ -27,11 +27,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fedjax_ecgr.ops.banded import Padding
 from fedjax_ecgr.ops.pooling import largest
 from fedjax_ecgr.ops.primitives import linear
 from fedjax_ecgr.types import Array, PyTree
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
 Limits = tuple[int, int]
 Tile = list[list[Array]]
 
