@@ -5,6 +5,9 @@ and with its older way to emit loops where it still has one, here and in the pro
 test takes few steps, and most of its time goes into compilation. `python -m tests.reference`
 compiles as users do. What is compiled here is kept in pytest's own cache for the next time;
 `--cache-clear` forgets it.
+
+They draw by a generator that compiles quickly, too (`tests/short.py`). What is documented, and most
+processes that tests start, draw as users do; with `--threefry` all do.
 """
 
 import gc
@@ -17,6 +20,9 @@ from contextlib import suppress
 
 import jax
 import pytest
+from _pytest.doctest import DoctestItem
+
+from tests import short
 
 FLAGS = (
     "--xla_cpu_use_fusion_emitters=false",
@@ -60,7 +66,10 @@ MUCH = 2**31  # bytes: some ten states of the code
 
 
 def pytest_configure(config):
-    """Keeps compiled programs, by what they are compiled from and for."""
+    """Draws quickly, and keeps compiled programs, by what they are compiled from and for."""
+    if not config.getoption("--threefry"):
+        os.environ[short.ASKED] = "1"
+    short.use()
     if not hasattr(config, "cache"):  # -p no:cacheprovider
         return
     programs = config.cache.mkdir("programs")
@@ -81,6 +90,19 @@ def pytest_configure(config):
 def own_cache(tmp_path_factory, monkeypatch):
     """Keeps what tests decode and compile out of the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def threefry(monkeypatch):
+    """Draws as users do: what another process draws, or a case that is one by what is drawn."""
+    monkeypatch.setattr(jax.random, "key", short.THREEFRY)
+
+
+@pytest.fixture(autouse=True)
+def documented(request):
+    """What is documented was drawn as users draw."""
+    if isinstance(request.node, DoctestItem):
+        request.getfixturevalue("threefry")
 
 
 @pytest.fixture
@@ -113,3 +135,4 @@ def pytest_addoption(parser):
     parser.addoption(
         "--all-placements", action="store_true", help="cross algorithms, regulators and placements"
     )
+    parser.addoption("--threefry", action="store_true", help="draw as users do everywhere")

@@ -64,6 +64,7 @@ def test_a_run_on_characters_learns_them(tmp_path):
         rounds=6,
         batch_size=4,
         placement="scan",
+        seed=1,
     )
     assert history.table["test_accuracy"][-1] > 0.95
 

@@ -14,11 +14,11 @@ from fedjax_ecgr.engine import memory
 from fedjax_ecgr.engine.memory import GIB, Memory, fit
 from fedjax_ecgr.engine.placement import Placement
 
-FEATURES, HIDDEN, CLASSES, BATCH = 256, 4000, 8, 4
+FEATURES, CLASSES, BATCH = 256, 4000, 4
 # what XLA lays out is what its optimisations leave
 pytestmark = pytest.mark.usefixtures("optimised")
 
-PARAMETERS = 4 * ((FEATURES + 1) * HIDDEN + (HIDDEN + 1) * CLASSES)  # bytes of one copy: 4 MB
+PARAMETERS = 4 * (FEATURES + 1) * CLASSES  # bytes of one copy: 4 MB
 
 
 def built(regulator, *, clients=2, steps=4, **options):
@@ -31,7 +31,7 @@ def built(regulator, *, clients=2, steps=4, **options):
     )
     return fx.simulation(
         fx.fedavg(regulator=regulator),
-        fx.models.mlp(fx.Spec((FEATURES,), CLASSES), hidden=(HIDDEN,)),
+        fx.models.logistic_regression(fx.Spec((FEATURES,), CLASSES)),
         from_owners(examples, np.arange(number) % clients, clients),
         batch_size=BATCH,
         **{"placement": "scan", **options},

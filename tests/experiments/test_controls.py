@@ -125,7 +125,7 @@ def test_steps_of_one_direction_have_another_s_length():
             batch_size=128,
         )
         built = build(config)
-        key = jax.random.key(0)
+        key = jax.random.key(1)
         start = built.init(key)
         before = jax.tree.map(np.array, start.params)
         after, _ = jax.jit(built.round)(start, key, built.hyperparameters)

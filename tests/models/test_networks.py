@@ -166,7 +166,7 @@ def test_pfls_network_is_its_definition_and_drops_in_training(x64):
     one, other = (run(model, p, stats, x, train=True, key=jax.random.key(i))[0] for i in range(2))
     assert not np.allclose(one, other)
     features = jax.jit(functools.partial(model.features, train=True))(
-        p, stats, x, mask=np.ones(2, bool), key=KEY
+        p, stats, x, mask=np.ones(2, bool), key=jax.random.key(2)
     )
     assert abs((np.asarray(features) == 0)[np.asarray(h) > 0].mean() - 0.5) < 0.15
 
