@@ -104,7 +104,7 @@ def test_the_wheel_works_where_nothing_else_is(built, tmp_path):
     assert set(lacking) == {*OPTIONAL, "pytest"}
 
     assert output("fedjax-ecgr", "--version") == f"{fx.__version__}\n"
-    few = ["--num-clients", "3", "--rounds", "2", "--out", "run"]
+    few = ["--model", "logistic_regression", "--num-clients", "3", "--rounds", "2", "--out", "run"]
     output("fedjax-ecgr", "run", "--dataset", "digits", "--regulator", "ecgr", *few)
     assert fx.runs.load(empty / "run").summary["status"] == "finished"
 
