@@ -6,11 +6,10 @@ test takes few steps, and most of its time goes into compilation. `python -m tes
 compiles as users do. What is compiled here is kept in pytest's own cache for the next time;
 `--cache-clear` forgets it.
 
-They draw by a generator that compiles quickly, too (`tests/short.py`). What is documented, and most
+They draw by a generator that compiles quickly, too (`tests/quick.py`). What is documented, and most
 processes that tests start, draw as users do; with `--threefry` all do.
 """
 
-import gc
 import os
 import shutil
 import signal
@@ -20,9 +19,8 @@ from contextlib import suppress
 
 import jax
 import pytest
-from _pytest.doctest import DoctestItem
 
-from tests import short
+from tests import quick
 
 FLAGS = (
     "--xla_cpu_use_fusion_emitters=false",
@@ -54,8 +52,6 @@ jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_traceback_in_locations_limit", 0)  # no places in Python in what is compiled
 # a job in the background is started with Ctrl-C ignored, which some tests send to themselves
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# traces are many small objects that stay: looking through them again and again takes a tenth of all
-gc.set_threshold(100_000, 50, 1000)
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -68,8 +64,8 @@ MUCH = 2**31  # bytes: some ten states of the code
 def pytest_configure(config):
     """Draws quickly, and keeps compiled programs, by what they are compiled from and for."""
     if not config.getoption("--threefry"):
-        os.environ[short.ASKED] = "1"
-    short.use()
+        os.environ[quick.ASKED] = "1"
+    quick.use()
     if not hasattr(config, "cache"):  # -p no:cacheprovider
         return
     programs = config.cache.mkdir("programs")
@@ -95,13 +91,13 @@ def own_cache(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def threefry(monkeypatch):
     """Draws as users do: what another process draws, or a case that is one by what is drawn."""
-    monkeypatch.setattr(jax.random, "key", short.THREEFRY)
+    monkeypatch.setattr(jax.random, "key", quick.THREEFRY)
 
 
 @pytest.fixture(autouse=True)
 def documented(request):
     """What is documented was drawn as users draw."""
-    if isinstance(request.node, DoctestItem):
+    if isinstance(request.node, pytest.DoctestItem):
         request.getfixturevalue("threefry")
 
 

@@ -30,10 +30,10 @@ jax.distributed.initialize(coordinator_address=address, num_processes=2, process
 assert (jax.device_count(), jax.local_device_count()) == (4, 2)
 
 import numpy as np
-from tests import short
+from tests import quick
 from tests.engine.test_hosts import computed
 
-short.use()
+quick.use()
 np.savez(path, **computed())
 """
 

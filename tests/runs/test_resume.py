@@ -88,10 +88,10 @@ KILLED = """
 import os, sys
 from fedjax_ecgr import runs
 from fedjax_ecgr.runs import store
-from tests import short
+from tests import quick
 from tests.runs.test_resume import CONFIG, stop_after
 
-short.use()
+quick.use()
 
 class Always(store.Checkpoints):
     due = property(lambda self: sys.argv[2] == "saved")

@@ -335,49 +335,53 @@ ENDED = """
 import os, signal, sys
 from fedjax_ecgr import runs
 from fedjax_ecgr.runs import store
+from tests import quick
 from tests.runs.test_runs import SMALL
 
-signals = [getattr(signal, name) for name in sys.argv[2:]]
+quick.use()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is without
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and one under nohup
-write_model = store._write_model
+write_model, built = store._write_model, runs.build(SMALL)
 
-def send(number):
-    os.kill(os.getpid(), number)
+def send(name):
+    os.kill(os.getpid(), getattr(signal, name))
 
-def slow(*arguments):
-    send(signals[-1])  # while the end is being written
-    write_model(*arguments)
+for pair in sys.argv[2:]:
+    first, second = pair.split("-")
 
-store._write_model = slow
-try:
-    runs.record(SMALL, runs.build(SMALL), sys.argv[1], on_progress=lambda p: send(signals[0]))
-except KeyboardInterrupt as error:
-    print(type(error).__name__, error)
+    def slow(*arguments):
+        send(second)  # while the end is being written
+        write_model(*arguments)
+
+    store._write_model = slow
+    try:
+        runs.record(SMALL, built, f"{sys.argv[1]}/{pair}", on_progress=lambda p: send(first))
+    except KeyboardInterrupt as error:
+        print(pair, type(error).__name__, error)
 """
 
 
-@pytest.mark.parametrize(
-    ("signals", "said"),
-    [
-        (["SIGTERM", "SIGTERM"], "Terminated SIGTERM"),
-        (["SIGHUP", "SIGINT"], "Terminated SIGHUP"),
-        (["SIGINT", "SIGINT"], "KeyboardInterrupt"),
-    ],
-)
-def test_a_run_that_a_signal_ends_says_so(tmp_path, signals, said):
+def test_a_run_that_a_signal_ends_says_so(tmp_path):
+    said = {
+        "SIGTERM-SIGTERM": "Terminated SIGTERM",
+        "SIGHUP-SIGINT": "Terminated SIGHUP",
+        "SIGINT-SIGINT": "KeyboardInterrupt",
+    }
     done = subprocess.run(
-        [sys.executable, "-c", ENDED, str(tmp_path / "run"), *signals],
+        [sys.executable, "-c", ENDED, str(tmp_path), *said],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == said
-    recorded = runs.load(tmp_path / "run")
-    assert recorded.status == "interrupted"
-    assert recorded.summary["rounds"] == recorded.summary["model_round"] == 2
-    assert len(recorded.table["round"]) == 2
+    assert [line.strip() for line in done.stdout.splitlines()] == [
+        f"{pair} {words}" for pair, words in said.items()
+    ]
+    for pair in said:
+        recorded = runs.load(tmp_path / pair)
+        assert recorded.status == "interrupted"
+        assert recorded.summary["rounds"] == recorded.summary["model_round"] == 2
+        assert len(recorded.table["round"]) == 2
 
 
 def test_a_signal_that_the_user_handles_stays_the_user_s(built, tmp_path):

@@ -7,6 +7,7 @@ done. Waves are short, and saved after each block.
 """
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ import pyarrow.parquet  # noqa: F401
 from fedjax_ecgr.__main__ import script
 from fedjax_ecgr.engine import groups, waves
 from fedjax_ecgr.runs.checkpoints import Checkpoints
+from tests import quick
 
 conduct = import_module("fedjax_ecgr.sweeps.conduct")  # which a function of its name hides
 
@@ -127,6 +129,8 @@ def run(folder, moment, event, arguments):
 
 def main():
     folder = Path(sys.argv[1])
+    quick.use()
+    gc.freeze()  # what all processes have in common is not looked through in each
     for line in sys.stdin:
         moment, event, *arguments = json.loads(line)
         (folder / "said").unlink(missing_ok=True)

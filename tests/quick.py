@@ -1,9 +1,11 @@
-"""Keys whose random bits compile in a fraction of the time that JAX's own take.
+"""What makes tests, and processes of theirs, quicker to trace and compile.
 
-A simulation draws by whatever generator its key is of, and so does a plain loop. Threefry's rounds
+Their keys are of a kind whose random bits compile in a fraction of the time that JAX's own take. A
+simulation draws by whatever generator its key is of, and so does a plain loop; Threefry's rounds
 are up to a third of what XLA has to do for a small simulation.
 """
 
+import gc
 import math
 import os
 from functools import partial
@@ -51,6 +53,8 @@ ASKED = "TESTS_DRAW_QUICKLY"
 
 
 def use():
-    """Has `jax.random.key` give such keys, here and in processes of tests that ask for it too."""
+    """Has `jax.random.key` give such keys, here and in processes of tests that call this too."""
     if ASKED in os.environ:
         jax.random.key = partial(THREEFRY, impl=IMPL)
+    # traces are many small objects that stay: looking through them again and again takes a tenth
+    gc.set_threshold(100_000, 50, 1000)
