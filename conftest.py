@@ -88,17 +88,11 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-@pytest.fixture
-def threefry(monkeypatch):
-    """Draws as users do: what another process draws, or a case that is one by what is drawn."""
-    monkeypatch.setattr(jax.random, "key", quick.THREEFRY)
-
-
 @pytest.fixture(autouse=True)
-def documented(request):
+def documented(request, monkeypatch):
     """What is documented was drawn as users draw."""
     if isinstance(request.node, pytest.DoctestItem):
-        request.getfixturevalue("threefry")
+        monkeypatch.setattr(jax.random, "key", quick.THREEFRY)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ done. Waves are short, and saved after each block.
 """
 
 import errno
-import gc
 import json
 import os
 import shutil
@@ -130,7 +129,6 @@ def run(folder, moment, event, arguments):
 def main():
     folder = Path(sys.argv[1])
     quick.use()
-    gc.freeze()  # what all processes have in common is not looked through in each
     for line in sys.stdin:
         moment, event, *arguments = json.loads(line)
         (folder / "said").unlink(missing_ok=True)
