@@ -55,6 +55,8 @@ def ecgr(
       local steps then run again, at twice the computation, to add up what was selected; so blend
       and length are exact for that selection. `smallest_norm`, or m ≥ P, is exact altogether.
 
+    Its products take time quadratic in a client's own number of steps, not in τ.
+
     Args:
       beta: β in [0, 1], the weight of the exploratory steps; 1 gives back the plain update.
       select_ratio: ρ in (0, 1], the share of convergent steps; 1 gives back the plain update.

@@ -4,6 +4,8 @@ $u = \sum_{\lambda\in C} d_\lambda + \beta \sum_{\lambda\in E} d_\lambda$ and
 $\tilde u = u\,\|\sum_\lambda d_\lambda\| / \|u\|$ (arXiv 2601.03584).
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +13,11 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_ecgr import check
-from fedjax_ecgr.regulators.rows import combine, in_range
+from fedjax_ecgr.regulators.rows import combine, in_range, largest_of_all
 from fedjax_ecgr.regulators.selection import RULES, Selection, select
 from fedjax_ecgr.types import Array, PyTree
+
+SMALL = 512  # rows: their products take about as long as so many steps of a linear model
 
 
 class ECGRInfo(NamedTuple):
@@ -150,8 +154,12 @@ def regulated(
       rule: selection rule.
       total: Σ d where it is known; else the rows are added up.
     """
-    products, own, extreme = in_range(rows, mask, dtype)
-    plan = plan_of(products, own, mask, beta, select_ratio, rule)
+
+    def plan_of_first(steps: int) -> Plan:
+        first = mask[:steps]
+        return plan_of(*in_range(rows, first, dtype), first, beta, select_ratio, rule)
+
+    plan = plan_in_room(plan_of_first, mask)
     weights = plan.weights / plan.unit
     if total is None:
         plain, blended = _sums(jnp.stack([jnp.ones_like(weights) / plan.unit, weights]), rows)
@@ -160,9 +168,42 @@ def regulated(
     else:
         (blended,) = _sums(weights[None], rows)
         norm = optax.tree.norm(total)
-        norm = jax.lax.cond(extreme, lambda: _norm_over(plan.unit, total), lambda: norm)
+        norm = jax.lax.cond(
+            largest_of_all(plan.unit != 1), lambda: _norm_over(plan.unit, total), lambda: norm
+        )
         lengths = Lengths(norm, optax.tree.norm(blended), plan.product)
     return rescaled(plan, total, blended, lengths)
+
+
+def plan_in_room(plan_of_first: Callable[[int], Plan], mask: Array) -> Plan:
+    """Returns the plan of all steps, made of no more rows than they need, nearly.
+
+    Rows have room for the steps of the federation's largest client, and their Gram matrix takes
+    time quadratic in it: so the first half, quarter, … that holds a client's steps stands for all.
+    Under `vmap` that is the one for the client with most, so that one is computed, not each.
+
+    Args:
+      plan_of_first: from a number of rows to the plan of these.
+      mask: [τ] bool.
+    """
+    rooms = [len(mask)]
+    while rooms[-1] > SMALL:
+        rooms.append(-(-rooms[-1] // 2))
+    if len(rooms) == 1:
+        return plan_of_first(len(mask))
+
+    def of_first(room: int) -> Plan:
+        plan, behind = plan_of_first(room), (0, len(mask) - room)
+        chosen = jnp.pad(plan.selection.chosen, behind)
+        order = jnp.pad(plan.selection.order, behind, constant_values=-1)
+        return plan._replace(
+            selection=Selection(chosen, order), weights=jnp.pad(plan.weights, behind)
+        )
+
+    counted = jnp.arange(1, len(mask) + 1, dtype=jnp.int32)
+    steps = largest_of_all(jnp.max(counted, where=mask, initial=0))
+    halvings = sum((steps <= room).astype(jnp.int32) for room in rooms[1:])
+    return jax.lax.switch(halvings, [partial(of_first, room) for room in rooms])
 
 
 def plan_of(

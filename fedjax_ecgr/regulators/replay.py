@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_ecgr.regulators.base import Given, Regulator, Replay
-from fedjax_ecgr.regulators.reaggregation import ECGRInfo, Plan, measured, plan_of, rescaled
+from fedjax_ecgr.regulators.reaggregation import (
+    ECGRInfo,
+    Plan,
+    measured,
+    plan_in_room,
+    plan_of,
+    rescaled,
+)
 from fedjax_ecgr.regulators.rows import Rows, empty, gram, store, unit_of
 from fedjax_ecgr.regulators.sketch import draw_flips, sketch
 from fedjax_ecgr.types import Array, Hyperparameters, PyTree
@@ -54,9 +61,15 @@ def replaying(own: Hyperparameters, rule: str, sketch_size: int) -> Regulator:
     def begin(params: PyTree, state: _Sketched, given: Given | None = None) -> _Sums:
         numbers = own if given is None else given.hyperparameters
         kept: _Kept = state.steps.rows
-        same = jnp.eye(kept.square.shape[0], dtype=bool)
-        products = jnp.where(same, kept.square[:, None], gram(kept.sketch, kept.unit.dtype))
-        plan = plan_of(products, kept.unit, state.steps.mask, rule=rule, **numbers)
+        mask = state.steps.mask
+
+        def plan_of_first(steps: int) -> Plan:
+            unit, square = kept.unit[:steps], kept.square[:steps]
+            same = jnp.eye(steps, dtype=bool)
+            products = jnp.where(same, square[:, None], gram(kept.sketch, unit.dtype, steps))
+            return plan_of(products, unit, mask[:steps], rule=rule, **numbers)
+
+        plan = plan_in_room(plan_of_first, mask)
         zeros = jax.tree.map(jnp.zeros_like, params)
         return _Sums(plan, zeros, zeros, jnp.zeros((), jnp.int32))
 

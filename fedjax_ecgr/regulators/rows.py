@@ -80,37 +80,39 @@ def unit_of(largest: Array) -> Array:
     return jnp.where(largest > 0, jnp.ldexp(jnp.ones_like(largest), exponent), 1)
 
 
-def in_range(rows: PyTree, mask: Array, dtype: Any) -> tuple[Array, Array, Array]:
-    """Returns D Dᵀ of the rows over their units, the units [τ], and whether there are any.
+def in_range(rows: PyTree, mask: Array, dtype: Any) -> tuple[Array, Array]:
+    """Returns D Dᵀ of the first rows, those of the mask, over their units, and the units.
 
     Where no square comes near the ends of the type's range, which is nearly always, all units are 1
     and nothing but the rows' products is computed.
     """
-    products = gram(rows, dtype)
+    products = gram(rows, dtype, len(mask))
     limits, squares = jnp.finfo(dtype), jnp.diagonal(products)
-    size = sum(leaf.size for leaf in jax.tree.leaves(rows)) // len(mask)
+    size = sum(flat.shape[1] for flat in _flat(rows))
     # so that what vanishes of a square, size · tiny, is rounding even where steps cancel
     least = size * float(limits.tiny) / float(limits.eps) ** 2
     most = float(limits.max) / (4 * len(mask) ** 2)
-    extreme = _anywhere(~jnp.all((least <= squares) & (squares <= most) | ~mask))
+    extreme = ~jnp.all((least <= squares) & (squares <= most) | ~mask)
 
     def over_units() -> tuple[Array, Array]:
-        own = _units(rows, dtype)
-        return gram(rows, dtype, own), own
+        own = _units(rows, dtype)[: len(mask)]
+        return gram(rows, dtype, len(mask), own), own
 
-    return *jax.lax.cond(extreme, over_units, lambda: (products, jnp.ones_like(squares))), extreme
+    return jax.lax.cond(
+        largest_of_all(extreme), over_units, lambda: (products, jnp.ones_like(squares))
+    )
 
 
 @jax.custom_batching.custom_vmap
-def _anywhere(condition: Array) -> Array:
-    """Returns the condition; under `vmap` that of any in the batch, so that `cond` is no select."""
-    return condition
+def largest_of_all(x: Array) -> Array:
+    """Returns x; under `vmap` the largest of the batch, so that what it chooses is no select."""
+    return x
 
 
-@_anywhere.def_vmap
-def _anywhere_in_batch(size: int, batched: list[bool], condition: Array) -> tuple[Array, bool]:
+@largest_of_all.def_vmap
+def _largest_of_batch(size: int, batched: list[bool], x: Array) -> tuple[Array, bool]:
     del size, batched
-    return _anywhere(condition.any()), False
+    return largest_of_all(x.max()), False
 
 
 def _units(rows: PyTree, dtype: Any) -> Array:
@@ -123,8 +125,18 @@ def _units(rows: PyTree, dtype: Any) -> Array:
     return unit_of(jnp.stack([largest(flat) for flat in _flat(rows)]).max(axis=0))
 
 
-def gram(rows: PyTree, dtype: Any, units: Array | None = None) -> Array:
-    """D Dᵀ, [τ, τ], of the rows over units, accumulated in `dtype` (on a GPU: no TF32)."""
+def gram(rows: PyTree, dtype: Any, steps: int, units: Array | None = None) -> Array:
+    """D Dᵀ of the first rows over units, accumulated in `dtype` (on a GPU: no TF32).
+
+    Args:
+      rows: the rows.
+      dtype: of the result.
+      steps: how many rows count.
+      units: [steps], by default ones.
+
+    Returns:
+      [steps, steps].
+    """
 
     def product(columns: Array) -> Array:
         columns = _widen(columns, dtype)
@@ -132,9 +144,8 @@ def gram(rows: PyTree, dtype: Any, units: Array | None = None) -> Array:
         return jnp.matmul(columns, columns.T, precision=jax.lax.Precision.HIGHEST)
 
     def add(flat: Array, total: Array, first: Array | int, width: int) -> Array:
-        return total + product(jax.lax.dynamic_slice_in_dim(flat, first, width, axis=1))
+        return total + product(jax.lax.dynamic_slice(flat, (0, first), (steps, width)))
 
-    steps = jax.tree.leaves(rows)[0].shape[0]
     total = jnp.zeros((steps, steps), dtype)
     for flat in _flat(rows):
         if steps <= FEW and units is None and flat.dtype == dtype:

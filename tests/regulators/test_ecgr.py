@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedjax_ecgr as fx
-from fedjax_ecgr.regulators import REGULATORS, RULES, STORAGES
+from fedjax_ecgr.regulators import REGULATORS, RULES, STORAGES, reaggregation
 from fedjax_ecgr.regulators.rows import COLUMNS, FEW
 from fedjax_ecgr.regulators.sketch import draw_flips, sketch
 from tests.plain import ecgr as plain
@@ -97,6 +97,48 @@ def test_per_step_regulator_gives_the_same_as_reaggregate(rule, max_steps, x64):
     np.testing.assert_allclose(flatten(update), flatten(expected), rtol=0, atol=1e-14)
     assert info.selection.chosen[:6].tolist() == whole.selection.chosen.tolist()
     assert not info.selection.chosen[6:].any()
+
+
+FEWER_STEPS = (1, 38, 39, 75, 76, 150)
+
+
+@pytest.fixture
+def halves(monkeypatch):
+    """Of 150 rows 75 or 38 do for whoever has no more steps."""
+    monkeypatch.setattr(reaggregation, "SMALL", 64)
+
+
+@pytest.mark.usefixtures("x64", "halves")
+def test_steps_count_the_same_whatever_room_there_is():
+    deltas = draw(150, 5, seed=8)
+    masks = np.arange(150)[None] < np.array(FEWER_STEPS)[:, None]
+
+    def of(mask):
+        return fx.reaggregate(as_tree(deltas), beta=0.2, select_ratio=0.5, mask=mask)
+
+    apart = [jax.device_get(each) for each in map(jax.jit(of), masks)]
+    together = jax.jit(jax.vmap(of))
+    for some in (slice(0, 2), slice(2, 4), slice(0, None)):  # the most: 38, 75 and 150
+        batch = jax.device_get(together(masks[some]))
+        for number, steps in enumerate(FEWER_STEPS[some]):
+            of_batch = jax.tree.map(lambda x, number=number: x[number], batch)
+            expected, convergent = plain.ecgr(deltas[:steps], 0.2, 0.5, "greedy")
+            for update, info in (apart[FEWER_STEPS.index(steps)], of_batch):
+                np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-12)
+                assert info.selection.order.tolist() == convergent + [-1] * (150 - len(convergent))
+                assert np.flatnonzero(info.selection.chosen).tolist() == sorted(convergent)
+                assert info.num_steps == steps
+
+
+@pytest.mark.usefixtures("x64", "halves")
+@pytest.mark.parametrize("steps", [38, 76])
+def test_replay_has_room_for_more_steps(steps):
+    deltas = draw(150, 5, seed=8)
+    regulator = fx.ecgr(beta=0.2, select_ratio=0.5, storage="replay", sketch_size=5)
+    update, info = per_step(regulator, deltas, 150, jnp.arange(150) < steps)
+    expected, convergent = plain.ecgr(deltas[:steps], 0.2, 0.5, "greedy")
+    np.testing.assert_allclose(flatten(update), expected, rtol=0, atol=1e-12)
+    assert np.flatnonzero(info.selection.chosen).tolist() == sorted(convergent)
 
 
 @pytest.mark.parametrize("rule", RULES)
