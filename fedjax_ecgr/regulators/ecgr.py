@@ -55,7 +55,8 @@ def ecgr(
       local steps then run again, at twice the computation, to add up what was selected; so blend
       and length are exact for that selection. `smallest_norm`, or m ≥ P, is exact altogether.
 
-    Its products take time quadratic in a client's own number of steps, not in τ.
+    G takes time quadratic in τ; in the client's own steps, nearly, where τ is above 512 (under
+    `vmap` in those of the client with most).
 
     Args:
       beta: β in [0, 1], the weight of the exploratory steps; 1 gives back the plain update.

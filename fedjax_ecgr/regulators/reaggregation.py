@@ -168,6 +168,7 @@ def regulated(
     else:
         (blended,) = _sums(weights[None], rows)
         norm = optax.tree.norm(total)
+        # over a unit only where there is one: `in_range` has none but 1, nearly always
         norm = jax.lax.cond(
             largest_of_all(plan.unit != 1), lambda: _norm_over(plan.unit, total), lambda: norm
         )

@@ -149,7 +149,7 @@ def gram(rows: PyTree, dtype: Any, steps: int, units: Array | None = None) -> Ar
     total = jnp.zeros((steps, steps), dtype)
     for flat in _flat(rows):
         if steps <= FEW and units is None and flat.dtype == dtype:
-            total = total + _of_few(flat)
+            total = total + _of_few(flat[:steps])
         else:
             total = _by_columns(partial(add, flat), flat.shape[1], total)
     return total

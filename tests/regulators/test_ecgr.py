@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.regulators import REGULATORS, RULES, STORAGES, reaggregation
-from fedjax_ecgr.regulators.rows import COLUMNS, FEW
+from fedjax_ecgr.regulators.rows import COLUMNS, FEW, gram
 from fedjax_ecgr.regulators.sketch import draw_flips, sketch
 from tests.plain import ecgr as plain
 
@@ -97,6 +97,14 @@ def test_per_step_regulator_gives_the_same_as_reaggregate(rule, max_steps, x64):
     np.testing.assert_allclose(flatten(update), flatten(expected), rtol=0, atol=1e-14)
     assert info.selection.chosen[:6].tolist() == whole.selection.chosen.tolist()
     assert not info.selection.chosen[6:].any()
+
+
+@pytest.mark.parametrize("steps", [FEW - 2, FEW + 2])
+def test_products_of_the_first_rows_alone(steps, x64):
+    deltas = draw(9, 5, seed=8)
+    products = gram(as_tree(deltas), jnp.float64, steps)
+    expected = deltas[:steps] @ deltas[:steps].T
+    np.testing.assert_allclose(products, expected, rtol=0, atol=1e-14)
 
 
 FEWER_STEPS = (1, 38, 39, 75, 76, 150)
