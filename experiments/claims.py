@@ -51,6 +51,7 @@ DIGITS = {
     "rounds": 50,
 }
 PUBLISHED = Path(__file__).with_name("published.toml")
+COMBINATIONS = Path(__file__).with_name("combinations.toml")
 LENET_RATES = {
     "fedavg": [0.002, 0.01, 0.05, 0.15],
     "scaffold": [0.002, 0.005, 0.01, 0.02, 0.05],  # with 0.01 some runs fail, with 0.05 most
@@ -100,7 +101,7 @@ def digits(given: Given) -> Asked:
                 "algorithm": ALGORITHMS,
                 "regulator": REGULATORS,
                 "partition.alpha": [0.01, 0.1, 0.5, 100.0],
-                "learning-rate": [0.005, 0.02, 0.05, 0.2, 0.5, 1.0],
+                "learning-rate": [0.005, 0.02, 0.05, 0.2, 0.5, 1.0, 2.0],
                 "seed": SEEDS,
             },
         ),
@@ -139,6 +140,15 @@ def synthetic(given: Given) -> Asked:
     )
 
 
+def combinations(given: Given) -> Asked:
+    """The eight published combinations, at one step size each."""
+    del given
+    return Asked(
+        "The eight published combinations, at one step size: digits, synthetic(1, 1)",
+        sweeps.read(COMBINATIONS),
+    )
+
+
 def fashion(given: Given) -> Asked:
     """FedAvg and SCAFFOLD with LeNet on a tenth of Fashion-MNIST."""
     return Asked(
@@ -174,7 +184,7 @@ def when(given: Given) -> Asked:
                 "batch-size": [16, 128],
                 "momentum": [0.0, 0.9],
                 "algorithm.decay": [1.0, 0.5],
-                "learning-rate": [0.005, 0.05, 0.15, 0.5, 1.5],
+                "learning-rate": [0.005, 0.05, 0.15, 0.5, 1.5, 4.5],
                 "seed": SEEDS,
             },
         ),
@@ -234,6 +244,7 @@ def published(given: Given) -> Asked:
 STUDIES: Mapping[str, Callable[[Given], Asked]] = {
     "digits": digits,
     "synthetic": synthetic,
+    "combinations": combinations,
     "fashion": fashion,
     "when": when,
     "what": what,

@@ -82,8 +82,8 @@ def main(seeds: int = 10, out: Path = Path("docs")) -> None:
         f"Digits, Dirichlet(0.5) over {CLIENTS} clients, all take part, {MALICIOUS} of them "
         f"malicious; MLP (64), 5 local epochs, batches of 5, learning rate 0.05, momentum 0.9, "
         f"{ROUNDS} rounds. Test accuracy after the last round in %, mean ± standard deviation "
-        f"over {seeds} seeds for the mean and 2 for the other rules; a run that diverged counts "
-        "as 0. `python -m experiments.robustness` makes this page.\n\n"
+        f"over {seeds} seeds for the mean and 2 for the other rules, the partition being one; a "
+        "run that diverged counts as 0. `python -m experiments.robustness` makes this page.\n\n"
         + markdown(["rule", *ATTACKS], rows)
         + "\n![accuracy under attack](robustness.png)\n\n"
         "Here the mean falls under coarse attacks alone: by its formula LIE moves 20 of 100 "

@@ -23,6 +23,11 @@ def run(**numbers):
     )
 
 
+def carrying(**numbers):
+    built = simulation(fx.fedavg(aggregator=fx.aggregators.trimmed_mean(num_malicious=1)))
+    return fx.run(built, rounds=1, hyperparameters={**built.hyperparameters, "aggregator": numbers})
+
+
 def scheduled(schedule):
     return fx.run(simulation(fx.fedavg(learning_rate=schedule)), rounds=3)
 
@@ -135,6 +140,10 @@ MISTAKES = {
     "several numbers for one": (
         lambda: run(learning_rate=np.array([0.1, 0.2])),
         "hyperparameters of the algorithm: learning_rate: shape (2,) is not allowed",
+    ),
+    "more malicious clients than a rule carries": (
+        lambda: carrying(num_malicious=2.0),
+        "cohort_size: 3 is not allowed with trimmed_mean and num_malicious 2, it must be at least",
     ),
     "no dict of numbers": (
         lambda: fx.run(BUILT, rounds=1, hyperparameters=0.1),

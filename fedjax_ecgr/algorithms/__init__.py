@@ -16,7 +16,6 @@ from fedjax_ecgr.algorithms.base import Server as Server
 from fedjax_ecgr.algorithms.base import Trained as Trained
 from fedjax_ecgr.algorithms.base import Upload as Upload
 from fedjax_ecgr.algorithms.base import algorithm as algorithm
-from fedjax_ecgr.algorithms.base import counting_dtype as counting_dtype
 from fedjax_ecgr.algorithms.common import COMMON_DEFAULTS as COMMON_DEFAULTS
 from fedjax_ecgr.algorithms.common import Common as Common
 from fedjax_ecgr.algorithms.common import LocalCommon as LocalCommon

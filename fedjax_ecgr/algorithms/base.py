@@ -31,7 +31,7 @@ from fedjax_ecgr.algorithms.common import (
 )
 from fedjax_ecgr.regulators import Regulator, identity
 from fedjax_ecgr.transforms.base import Transform
-from fedjax_ecgr.types import Array, Hyperparameters, Loss, PyTree
+from fedjax_ecgr.types import Array, Hyperparameters, Loss, PyTree, counting_dtype
 
 
 class First(NamedTuple):
@@ -404,14 +404,6 @@ def algorithm(
 def _train_and_send(client: Client, local: Local) -> Outcome:
     trained = client.train()
     return Outcome(Upload(trained.update), local.state, trained)
-
-
-def counting_dtype(dtype: Any) -> Any:
-    """Returns the type to count in beside parameters of `dtype`: float32, or float64 beside that.
-
-    A half-precision type holds no more than the whole numbers to 256 (bfloat16) or 2048 (float16).
-    """
-    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
 
 
 def _nothing(given: PyTree) -> PyTree:

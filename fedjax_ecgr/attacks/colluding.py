@@ -25,10 +25,13 @@ def colluding(
         among the rows, to what all malicious clients send.
 
     Returns:
-      `(updates, attacking) -> updates`. In a round without honest clients nothing changes.
+      `(updates, attacking) -> updates`. In a round without honest clients nothing changes, nor
+      where clients send none.
     """
 
     def together(updates: PyTree, attacking: Attacking) -> PyTree:
+        if not jax.tree.leaves(updates):
+            return updates
         rows = as_rows(updates, attacking.present & ~attacking.malicious)
         sent = as_update(rule(rows, attacking), updates)
         return in_place_of(updates, attacking.malicious & rows.present.any(), sent)

@@ -120,6 +120,26 @@ def from_owners(examples: Examples, owners: ArrayLike, num_clients: int) -> Fede
     )
 
 
+def by_owner(federated: FederatedDataset) -> bool:
+    """Returns whether every client holds its own examples alone: client i those with `owners` i.
+
+    So test examples with owners are the clients' own. Where the source does not know whose the
+    training examples are, or they are being traced, it is taken to be so.
+
+    >>> owners = np.array([1, 0, 1])
+    >>> examples = Examples(np.zeros((3, 2)), np.zeros(3, int), mean=0.0, std=1.0, owners=owners)
+    >>> by_owner(from_owners(examples, owners, 2)), by_owner(from_owners(examples, 1 - owners, 2))
+    (True, False)
+    """
+    owners = federated.examples.owners
+    if owners is None or _is_traced(federated):
+        return True
+    indices, sizes = np.asarray(federated.indices), np.asarray(federated.sizes)
+    held = np.arange(indices.shape[1]) < sizes[:, np.newaxis]
+    alike = np.asarray(owners)[indices] == np.arange(len(sizes))[:, np.newaxis]
+    return bool(alike[held].all())
+
+
 def from_assignment(examples: Examples, assignment: Iterable[ArrayLike]) -> FederatedDataset:
     """Returns the division in which client i holds the rows `assignment[i]`, in that order.
 
@@ -227,7 +247,7 @@ def validate(federated: FederatedDataset, num_classes: int | None = None) -> Non
     Traceback (most recent call last):
     fedjax_ecgr.check.InputError: labels[1]: 7 is not allowed, it must be from 0 to 4
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(federated)):
+    if _is_traced(federated):
         return
     check_examples(federated.examples, num_classes)
     indices, sizes = np.asarray(federated.indices), np.asarray(federated.sizes)
@@ -240,6 +260,10 @@ def validate(federated: FederatedDataset, num_classes: int | None = None) -> Non
     check_whole("sizes", sizes, (clients,), high=width)
     if not sizes.any():
         raise InputError("sizes: all 0 is not allowed, at least one client must hold an example")
+
+
+def _is_traced(federated: FederatedDataset) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(federated))
 
 
 def check_clients(field: str, data: FederatedDataset) -> None:

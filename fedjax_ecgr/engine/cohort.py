@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_ecgr.algorithms import counting_dtype
 from fedjax_ecgr.data.federated import FederatedDataset
 from fedjax_ecgr.engine import streams
 from fedjax_ecgr.engine.client import Slot, Start
@@ -15,7 +14,7 @@ from fedjax_ecgr.engine.setting import Setting
 from fedjax_ecgr.engine.state import State
 from fedjax_ecgr.samplers.base import Cohort, Population
 from fedjax_ecgr.systems.base import Task
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, PyTree, counting_dtype
 
 
 class Asked(NamedTuple):
@@ -62,15 +61,15 @@ def ask(
     sizes = data.sizes[cohort.clients]
     # a client of weight 0 is not asked
     steps = jnp.where(cohort.weights > 0, work.num_steps(sizes), 0)
-    seconds = jnp.zeros((), dtype)
+    # in floating point, of 32 bits at least: a sum of sizes may overflow
+    counting = counting_dtype(dtype)
+    seconds = jnp.zeros((), counting)
     if setting.system is not None:
         system, given = setting.system, numbers.get("system", {})
         devices = system.init(jax.random.fold_in(key, streams.DEVICES), data.num_clients, given)
         task = Task(cohort.clients, steps, setting.bytes_down, setting.bytes_up, state.round)
         done = system.work(jax.random.fold_in(round_key, streams.SYSTEM), devices, task, given)
-        steps, seconds = done.num_steps, done.seconds.astype(dtype)
-    # in floating point, of 32 bits at least: a sum of sizes may overflow
-    counting = counting_dtype(dtype)
+        steps, seconds = done.num_steps, done.seconds.astype(counting)
     weights = jnp.where(steps > 0, cohort.weights.astype(counting), 0)
     total = weights.sum()
     weights = (weights / jnp.where(total > 0, total, 1)).astype(dtype)
@@ -85,8 +84,8 @@ def malicious_clients(key: Array, num_clients: int, numbers: Mapping[str, Any]) 
     """Returns [N] bool: the malicious clients of a run, the share asked for, rounded down."""
     draws = jax.random.bits(jax.random.fold_in(key, streams.MALICIOUS), (num_clients,), jnp.uint32)
     ranks = jnp.argsort(jnp.argsort(draws)).astype(jnp.int32)
-    share = numbers["malicious_share"].astype(counting_dtype(numbers["malicious_share"].dtype))
     # a share of 0.3 of 10 clients is 3, though 0.3 · 10 may be rounded below it
+    share = numbers["malicious_share"]
     return ranks < jnp.floor(share * num_clients * (1 + 1e-6)).astype(jnp.int32)
 
 

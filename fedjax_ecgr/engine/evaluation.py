@@ -2,13 +2,13 @@
 
 A client's accuracy a_i is that of the model it is judged by (the algorithm's `personal`, else the
 global one) on its own test examples, where there are such: a division of them among the clients
-(`client_test`), or test examples with owners. Where there are none, it is the accuracy the global
-model has on test examples drawn with the client's own label shares, a_i = Σ_c q_i(c) a(c), with
-q_i(c) the share of label c among the client's training examples and a(c) the accuracy on the test
-examples of label c. That is exact in expectation where clients differ by labels alone (every
-partition of this project but those that shift inputs, which need a `client_test`, and feature-
-skewed sources, which have owners), and costs nothing beyond the test accuracy. Clients of which the
-test examples say nothing are left out.
+(`client_test`), or test examples with owners, where the clients are the owners. Else it is the
+accuracy that the global model has on test examples drawn with the client's own label shares,
+a_i = Σ_c q_i(c) a(c), with q_i(c) the share of label c among the client's training examples and
+a(c) the accuracy on the test examples of label c. That is exact in expectation where clients differ
+by labels alone (every partition of this project but those that shift inputs, which need a
+`client_test`, and feature-skewed sources, which have owners), and costs nothing beyond the test
+accuracy. Clients of which the test examples say nothing are left out.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_ecgr import metrics
-from fedjax_ecgr.algorithms import counting_dtype
 from fedjax_ecgr.data.federated import PADDING, Examples, FederatedDataset, label_counts
 from fedjax_ecgr.engine import streams
 from fedjax_ecgr.engine.client import Slot, at_client
@@ -30,10 +29,10 @@ from fedjax_ecgr.engine.local_steps import (
     without_padding,
 )
 from fedjax_ecgr.engine.placement import map_reduce
-from fedjax_ecgr.engine.setting import Setting, fitted
+from fedjax_ecgr.engine.setting import Setting, fitted, typed
 from fedjax_ecgr.engine.state import State, starting_point
 from fedjax_ecgr.models.base import Model
-from fedjax_ecgr.types import AnyArray, Array, Loss, PyTree
+from fedjax_ecgr.types import AnyArray, Array, Loss, PyTree, counting_dtype
 
 
 class EvaluationSet(NamedTuple):
@@ -191,7 +190,7 @@ def evaluate_clients(
     """
     setting = fitted(setting, data)
     work, dtype = setting.work, jnp.result_type(*jax.tree.leaves(state.params))
-    numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
+    numbers = typed(numbers, dtype)
     data, test = jax.tree.map(jnp.asarray, (data, test))
     round_key = jax.random.fold_in(jax.random.fold_in(key, state.round), streams.EVALUATION)
     start = starting_point(setting, state, round_key, numbers)

@@ -277,9 +277,8 @@ def _lengths(work: Work, shard: Shard, epochs: int) -> tuple[Array, Array]:
         if epochs == work.local_epochs:
             return extent.num_steps
         # a client that manages a share of its steps manages that share of any training
-        whole = batches(extent.size, work.batch_size)
-        full = jnp.maximum(work.local_epochs * whole, 1)
-        return epochs * whole * extent.num_steps // full
+        passes, left = jnp.divmod(extent.num_steps, work.local_epochs)
+        return epochs * passes + epochs * left // work.local_epochs
 
     own = steps(shard.extent)
     if shard.longest is None:

@@ -17,6 +17,7 @@ from fedjax_ecgr.augmentations import Augmentation
 from fedjax_ecgr.data.federated import (
     Examples,
     FederatedDataset,
+    by_owner,
     check_clients,
     check_examples,
     examples_at,
@@ -34,7 +35,7 @@ from fedjax_ecgr.engine.memory import Memory
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.placement import placement as choose_placement
 from fedjax_ecgr.engine.round import RoundInfo, run_round
-from fedjax_ecgr.engine.setting import Setting, check_numbers, fitted, numbers_of
+from fedjax_ecgr.engine.setting import Setting, check_numbers, fitted, numbers_of, typed
 from fedjax_ecgr.engine.state import State, start_from, starting_point
 from fedjax_ecgr.engine.widths import padded
 from fedjax_ecgr.models.base import Model
@@ -139,7 +140,8 @@ def simulation(
       data: the clients' data.
       test: test examples, for `evaluate`; by default all of `client_test`.
       client_test: the test examples of each client, by which personal models are judged (see
-        `fedjax_ecgr.partition.hold_out`); by default the test examples with owners.
+        `fedjax_ecgr.partition.hold_out`); by default the test examples with owners, where the
+        clients are the owners.
       validation: examples to choose hyperparameters by, on which the global model is evaluated too.
       sampler: who takes part; by default clients are drawn evenly.
       system: what clients' devices manage in a round, and in what time; everything by default.
@@ -389,16 +391,17 @@ def _tests(
             )
         return None
     check_examples(test, num_classes, prefix="test_")
+    test = _of_clients(test, data)
     validation = None
     if held.validation is not None:
         check_examples(held.validation, num_classes, prefix="validation_")
-        validation = evaluation_set(held.validation, data, num_classes)
+        validation = evaluation_set(_of_clients(held.validation, data), data, num_classes)
     if client_test is None and algorithm.personal is not None:
         if test.owners is None:
             raise check.InputError(
                 f"client_test: None is not allowed with {algorithm.name}, whose clients are judged "
                 "by models of their own: each needs test examples of its own (partition.hold_out, "
-                "or test examples with owners)"
+                "or test examples with owners in a division by owner)"
             )
         owners = np.asarray(test.owners)
         own = owners < data.num_clients
@@ -410,6 +413,12 @@ def _tests(
     return Tests(whole, client_test, judged, validation)
 
 
+def _of_clients(examples: Examples, data: FederatedDataset) -> Examples:
+    """Returns examples to judge by; their owners only where these are the clients of `data`."""
+    owned = examples.owners is None or by_owner(data)
+    return examples if owned else examples._replace(owners=None)
+
+
 def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
     """Returns the shapes of what a client makes of its round."""
     setting = fitted(setting, data)
@@ -419,7 +428,7 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
     def outcome(key: Array, data: FederatedDataset, numbers: PyTree) -> Outcome:
         params, batch_stats = model.init(key)
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
+        numbers = typed(numbers, dtype)
         first = First(params, batch_stats, head_of(model, params), num_clients)
         start = starting_point(setting, start_from(setting, 1, first, params), key, numbers)
         memories = Memories(algorithm.init_client(first), algorithm.regulator.remember(params), ())

@@ -25,7 +25,7 @@ from fedjax_ecgr.engine.client import (
 from fedjax_ecgr.engine.cohort import Asked, ask
 from fedjax_ecgr.engine.local_steps import Extent
 from fedjax_ecgr.engine.placement import ClientFunction, map_reduce
-from fedjax_ecgr.engine.setting import Setting, check_names, fitted, numbers_of
+from fedjax_ecgr.engine.setting import Setting, check_names, fitted, numbers_of, typed
 from fedjax_ecgr.engine.state import ServerState, State, moved, starting_point
 from fedjax_ecgr.samplers.base import Heard
 from fedjax_ecgr.types import Array, PyTree
@@ -35,7 +35,8 @@ class RoundInfo(NamedTuple):
     """Diagnostics of one round.
 
     Attributes:
-      cohort: [cohort] int32, the clients that were asked.
+      cohort: [cohort] int32, the clients that were chosen.
+      asked: int32, how many of them were asked: those to which the sampler gave a weight.
       learning_rate: η_t.
       train_loss: Σ p_i (mean training loss of client i during its local steps).
       drift: local-global divergence, Σ p_i ‖w_t − w_{i,τ}‖₂ with w_{i,τ} the local end points
@@ -49,6 +50,7 @@ class RoundInfo(NamedTuple):
     """
 
     cohort: Array
+    asked: Array
     learning_rate: Array
     train_loss: Array
     drift: Array
@@ -152,6 +154,7 @@ def run_round(
     variance = sums.squared_norm - squared_norm(aggregated.mean, now.dtype)
     info = RoundInfo(
         cohort=clients,
+        asked=jnp.sum(now.asked.cohort.weights > 0, dtype=jnp.int32),
         learning_rate=now.start.local.learning_rate,
         train_loss=sums.loss,
         drift=sums.drift,
@@ -169,7 +172,7 @@ def _begin(
     """Chooses the cohort, and lays out what its clients start from."""
     dtype = jnp.result_type(*jax.tree.leaves(state.params))
     check_names(numbers_of(setting), hyperparameters)
-    numbers = jax.tree.map(lambda x: jnp.asarray(x, dtype), hyperparameters)
+    numbers = typed(hyperparameters, dtype)
     round_key = jax.random.fold_in(key, state.round)
     start = starting_point(setting, state, round_key, numbers)
     asked = ask(setting, data, state, key, round_key, start)

@@ -19,11 +19,11 @@ from fedjax_ecgr.engine.round import RoundInfo
 from fedjax_ecgr.engine.setting import Setting
 from fedjax_ecgr.engine.state import State
 from fedjax_ecgr.models.base import Model
+from fedjax_ecgr.types import counting_dtype
 
 MAX_SEED = 2**32 - 1  # a larger one would be cut to 32 bits
 Table = dict[str, np.ndarray]  # columns of one length
 
-_OF_ROUNDS = ("learning_rate", "train_loss", "drift", "update_variance", "seconds")
 COLUMNS = (
     "round",
     "learning_rate",
@@ -51,7 +51,8 @@ class History(NamedTuple):
       table: one array of [rounds] for each column; NaN where a round was not evaluated.
         round: 1 for the first.
         learning_rate, train_loss, drift, update_variance: see `RoundInfo`.
-        bytes_up, bytes_down: of all the cohort's messages.
+        bytes_up, bytes_down: of the messages from those of the cohort that sent something, and to
+        those that were asked.
         seconds: how long the round took by the system's virtual clock; 0 without one.
         test_loss, test_accuracy, client_accuracy_mean, client_accuracy_std,
         client_accuracy_worst: see `Evaluation`.
@@ -233,7 +234,7 @@ def run(
     before = 0.0 if after is None else after.run_seconds
     while done < rounds:
         began = time.perf_counter()
-        count = min(length, rounds - done)
+        count = min(length - done % length, rounds - done)
         state, infos = built.block(state, key, numbers, count, length)
         evaluation = None if built.evaluate is None else built.evaluate(state, key, numbers)
         infos, evaluation = hosts.fetch((infos, evaluation))
@@ -301,11 +302,12 @@ def _history(
 
 def no_rows(shape: tuple[int, ...], dtype: Any) -> Table:
     """Returns columns as `rows_of` makes them beside parameters of `dtype`, all zero."""
-    whole, own = ("round", "bytes_up", "bytes_down"), _OF_ROUNDS
-    return {
-        name: np.zeros(shape, np.int64 if name in whole else dtype if name in own else np.float64)
-        for name in COLUMNS
+    types = {
+        **dict.fromkeys(("round", "bytes_up", "bytes_down"), np.int64),
+        **dict.fromkeys(("learning_rate", "train_loss", "drift", "update_variance"), dtype),
+        "seconds": counting_dtype(dtype),
     }
+    return {name: np.zeros(shape, types.get(name, np.float64)) for name in COLUMNS}
 
 
 def rows_of(
@@ -319,7 +321,7 @@ def rows_of(
       evaluation: [...] leaves.
       first: the number of the first round.
     """
-    shape, cohort_size = infos.cohort.shape[:-1], infos.cohort.shape[-1]
+    shape = infos.cohort.shape[:-1]
     uploads = (infos.clients.num_steps > 0).sum(axis=-1)
 
     held = None if evaluation is None else evaluation.validation
@@ -337,7 +339,7 @@ def rows_of(
         "drift": np.asarray(infos.drift),
         "update_variance": np.asarray(infos.update_variance),
         "bytes_up": np.asarray(uploads) * setting.bytes_up,
-        "bytes_down": np.full(shape, cohort_size * setting.bytes_down, np.int64),
+        "bytes_down": np.asarray(infos.asked, np.int64) * setting.bytes_down,
         "seconds": np.asarray(infos.seconds),
         "test_loss": last(lambda e: e.loss),
         "test_accuracy": last(lambda e: e.accuracy),

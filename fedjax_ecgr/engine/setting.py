@@ -1,9 +1,11 @@
 """What a round does, and the numbers that its parts take."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedjax_ecgr import check
@@ -20,6 +22,9 @@ from fedjax_ecgr.samplers.base import Sampler
 from fedjax_ecgr.systems import SYSTEMS
 from fedjax_ecgr.systems.base import System
 from fedjax_ecgr.transforms import TRANSFORMS
+from fedjax_ecgr.types import counting_dtype
+
+_COUNTED = ("malicious_share", "sampler", "system")
 
 
 class Setting(NamedTuple):
@@ -87,6 +92,18 @@ def numbers_of(setting: Setting) -> dict[str, Any]:
     return numbers
 
 
+def typed(numbers: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+    """Returns numbers as a round takes them: those that clients compute with as parameters are.
+
+    The others are of clients, steps, seconds and bytes, of which a half-precision type holds few.
+    """
+    counting = counting_dtype(dtype)
+    return {
+        name: jax.tree.map(partial(jnp.asarray, dtype=counting if name in _COUNTED else dtype), of)
+        for name, of in numbers.items()
+    }
+
+
 def check_names(wanted: Mapping[str, Any], given: Mapping[str, Any], where: str = "") -> None:
     """Raises `InputError` unless the numbers given are just those of the setting's parts."""
     place = f"hyperparameters of the {where}" if where else "hyperparameters"
@@ -119,22 +136,25 @@ def check_numbers(setting: Setting, numbers: Mapping[str, Any]) -> None:
         "sampler": (SAMPLERS, setting.sampler),
         "system": (SYSTEMS, setting.system),
     }
-    for name, (listed, part) in parts.items():
-        _check_part(name, listed, part, numbers.get(name, {}))
+    made = {
+        name: _made_of(name, listed, part, numbers.get(name, {}))
+        for name, (listed, part) in parts.items()
+    }
+    if made["aggregator"] is not None:
+        made["aggregator"].check(setting.cohort_size)
     several: dict[str, tuple[Mapping[str, Any], Sequence[Any]]] = {
         "transforms": (TRANSFORMS, algorithm.transforms),
         "augmentations": (AUGMENTATIONS, setting.work.augmentations),
     }
     for name, (listed, parts_) in several.items():
         for part in parts_:
-            _check_part(name, listed, part, numbers[name][part.name])
+            _made_of(name, listed, part, numbers[name][part.name])
     share = numbers.get("malicious_share", 0.0)
     check.number("malicious_share", share, low=0, high=1, high_open=True)
 
 
-def _check_part(
-    where: str, listed: Mapping[str, Any], part: Any, numbers: Mapping[str, Any]
-) -> None:
+def _made_of(where: str, listed: Mapping[str, Any], part: Any, numbers: Mapping[str, Any]) -> Any:
+    """Returns a part as its factory makes it of these numbers; as it is where none can be asked."""
     for name, value in numbers.items():
         try:
             check.number(name, value)
@@ -146,12 +166,12 @@ def _check_part(
                 "it must be one number"
             )
     if not numbers or part.name not in listed or any(map(_is_traced, numbers.values())):
-        return
+        return part
     factory = listed[part.name]
     if factory().hyperparameters.keys() != numbers.keys():  # another one of the same name
-        return
+        return part
     try:
-        factory(**{name: np.asarray(value).item() for name, value in numbers.items()})
+        return factory(**{name: np.asarray(value).item() for name, value in numbers.items()})
     except check.InputError as error:
         raise check.InputError(f"hyperparameters of the {where}: {error}") from None
 

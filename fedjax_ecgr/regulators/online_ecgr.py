@@ -77,6 +77,7 @@ def online_ecgr(
         length, so_far = optax.tree.norm(step), optax.tree.norm(kept)
         first = so_far == 0
         convergent = first | (along < threshold * length * so_far) | (2 * along <= -(length**2))
+        convergent |= jnp.asarray(threshold) >= 1  # parallel steps too, whose cosine is rounded
         factor = jnp.where(convergent, 1, jnp.asarray(beta, length.dtype))
         kept = jax.tree.map(lambda s, d: jnp.where(convergent, s + d, s), kept, step)
         counted = convergent.astype(jnp.int32)

@@ -15,7 +15,7 @@ import optax
 from fedjax_ecgr import check
 from fedjax_ecgr.regulators.rows import combine, in_range, largest_of_all
 from fedjax_ecgr.regulators.selection import RULES, Selection, select
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, PyTree, counting_dtype
 
 SMALL = 512  # rows: their products take about as long as so many steps of a linear model
 
@@ -222,7 +222,8 @@ def plan_of(
     gram = relative[:, None] * relative[None, :] * gram
 
     num_steps = mask.sum(dtype=jnp.int32)
-    share = num_steps.astype(dtype) * jnp.asarray(select_ratio, dtype)
+    counting = counting_dtype(dtype)
+    share = num_steps.astype(counting) * jnp.asarray(select_ratio, counting)
     num_selected = jnp.maximum(1, jnp.floor(share).astype(jnp.int32))
     selection = select(gram, num_selected, rule, mask)
     weights = jnp.where(selection.chosen, 1, jnp.asarray(beta, dtype))

@@ -146,7 +146,9 @@ def of_choices(tuned: Tuned) -> Table:
         rows.append((called, *values, Entry(f"{100 * best:.2f}", best), beside))
     headings = ("of", *tuned.tuned, "validation accuracy (%)", "next best (%)")
     note = (
-        "Chosen by the mean over runs of the validation accuracy, mean of the last ten evaluations."
+        "Chosen by the mean over runs of the validation accuracy, mean of the last ten "
+        "evaluations, of the values with which most runs finished; the next best is of all "
+        "values, by the runs that finished."
     )
     return Table(f"Chosen: {', '.join(tuned.tuned)}", headings, tuple(rows), 1, (note,))
 

@@ -14,7 +14,7 @@ from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.augmentations import AUGMENTATIONS
 from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.datasets import DATASETS
-from fedjax_ecgr.data.federated import Dataset, Examples, FederatedDataset
+from fedjax_ecgr.data.federated import Dataset, Examples, FederatedDataset, by_owner
 from fedjax_ecgr.data.held_out import with_validation
 from fedjax_ecgr.data.partition import PARTITIONS, hold_out
 from fedjax_ecgr.engine import Simulation, simulation
@@ -377,7 +377,7 @@ def federation_of(
             "each client's inputs in a way of its own: each needs test examples, such as 0.25, or "
             "0 for the source's, which are not shifted"
         )
-    elif personal and dataset.test.owners is None:
+    elif personal and (dataset.test.owners is None or not by_owner(clients)):
         raise InputError(
             f"client_test_fraction: {share} is not allowed with {config.algorithm.name}, whose "
             "clients are judged by models of their own: each needs test examples, such as 0.25"

@@ -105,8 +105,10 @@ def resume(
       DivergedError: as in `record`, as are KeyboardInterrupt and OSError.
     """
     refuse_several("folder")
-    config, folder = recorded.config, recorded.folder
+    folder = recorded.folder
     with locked(folder):
+        recorded = load(folder)  # it may have ended since, by the process that had the lock
+        config = recorded.config
         if recorded.status in ("finished", "diverged"):
             raise InputError(f"{folder}: nothing is left of the run, it {_ENDS[recorded.status]}")
         like = _standing(built.init(jax.random.key(config.seed)), config, [], [])

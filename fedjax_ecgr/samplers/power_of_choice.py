@@ -5,7 +5,7 @@ the largest losses $F_i(w_t)$ make the cohort, averaged evenly; of equals, any. 
 of the present model over all of a candidate's examples ($\pi_{\text{pow-d}}$, for which it goes to
 all d; bytes in a run's history count the cohort's alone), or, without any more communication, the
 mean training losses that clients reported when they last took part, infinite before
-($\pi_{\text{rpow-d}}$).
+($\pi_{\text{rpow-d}}$). Clients without examples come last, for they never report.
 """
 
 import jax
@@ -54,6 +54,7 @@ def power_of_choice(candidates: int = 20, losses: str = "reported") -> Sampler:
         # in any order, as of equals the first are taken: at first no client has reported
         drawn = jax.random.permutation(jax.random.fold_in(key, 1), drawn)
         compared = population.losses(drawn) if losses == "exact" else state[drawn]
+        compared = jnp.where(population.sizes[drawn] > 0, compared, -jnp.inf)
         chosen = drawn[jax.lax.top_k(compared, cohort_size)[1]]
         return Cohort(jnp.sort(chosen), jnp.ones(cohort_size))
 

@@ -78,7 +78,8 @@ class _Making:
         if loaded not in self._datasets:
             self._datasets[loaded] = data_of(config)
         dataset = self._datasets[loaded]
-        program = dataset.spec, _static(config, algorithm, options)
+        stored = str(dataset.train.inputs.dtype)
+        program = dataset.spec, stored, _static(config, algorithm, options)
         share = config.client_test_fraction
         over = program, loaded, repr((config.partition, partition_seed(config), share))
         if over not in self._over:

@@ -114,7 +114,7 @@ def _draws(key: Array, clients: Array, dtype: jnp.dtype) -> Array:
 
 
 def shortened(num_steps: Array, share: Array) -> Array:
-    """Returns that share of the steps, rounded up, [c] int32."""
+    """Returns that share of the steps, rounded up, [c] int32: no more than there are."""
     # a share of 0.3 of 10 steps is 3, though 0.3 · 10 may be rounded above it
     part = jnp.ceil(share * num_steps.astype(share.dtype) * (1 - 1e-6))
-    return part.astype(jnp.int32)
+    return jnp.minimum(part.astype(jnp.int32), num_steps)

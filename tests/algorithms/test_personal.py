@@ -192,6 +192,17 @@ def test_statistics_are_the_clients_own_or_the_average(name):
 # what is sent
 
 
+def test_who_sends_nothing_has_nothing_to_forge():
+    train, test = contract.federation()
+    given = fx.models.mlp(fx.Spec((3,), 3), hidden=(4,)), train
+    attacked = {"attack": fx.attacks.lie(), "malicious_share": 0.4}
+    honest, forged = (
+        fx.simulate(ALGORITHMS["local_only"](), *given, client_test=test, rounds=1, **options)
+        for options in ({}, attacked)
+    )
+    np.testing.assert_array_equal(own_models(honest.state), own_models(forged.state))
+
+
 def test_who_sends_less_is_counted_less():
     train, test = contract.federation()
 

@@ -62,6 +62,10 @@ def test_tinyimagenet_as_it_is_published(tmp_path):
     assert_holds(data.train, TRAIN)
     np.testing.assert_array_equal(data.test.inputs, TEST[0])
     np.testing.assert_array_equal(data.test.labels, TEST[1])
+    other = (TEST[1][0] + 1) % 3
+    corrected = [f"val_0.JPEG\t{'abc'[other]}\t0\t0\t1\t1\n", *lines[1:]]
+    (root / "val" / "val_annotations.txt").write_text("".join(corrected))
+    assert image_folder(data_path=str(root)).test.labels.tolist() == [other, *TEST[1][1:]]
 
 
 def test_classes_alone_are_split(root):

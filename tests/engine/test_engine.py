@@ -511,6 +511,17 @@ def test_the_corrected_normaliser_divides_momentum_out(x64):
     )
 
 
+@pytest.mark.parametrize("epochs", [1, 3, 7, 20])
+@pytest.mark.parametrize("managed", [0, 1, 12_345, 30_000])
+def test_other_trainings_take_their_share_of_steps_of_large_clients_too(epochs, managed):
+    """Of 6,000 batches, 5 epochs are 30,000 steps: their product leaves int32."""
+    work = local_steps.Work(None, fx.fedavg(), None, 2, 10, 5, True)
+    extent = Extent(jnp.int32(managed), jnp.int32(60_000))
+    shard = local_steps.Shard(None, None, extent, None, None)
+    own, _ = local_steps._lengths(work, shard, epochs)
+    assert int(own) == epochs * 6_000 * managed // 30_000
+
+
 def test_fednova_on_unequal_steps_is_its_formula_and_unbiased(x64):
     sizes = [1, 3, 6]  # batch size 1, one epoch: τ = n
     options = {"sizes": sizes, "batch_size": 1, "local_epochs": 1}

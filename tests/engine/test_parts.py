@@ -283,7 +283,7 @@ def test_simulated_seconds_and_sent_bytes_are_in_the_history():
     assert history.summary()["simulated_seconds"] == 4.5
     # of six clients one has no data and one dropped out
     assert history.table["bytes_up"].tolist() == [4 * built.setting.bytes_up] * 3
-    assert history.table["bytes_down"].tolist() == [6 * built.setting.bytes_down] * 3
+    assert history.table["bytes_down"].tolist() == [5 * built.setting.bytes_down] * 3
 
 
 def test_a_cohort_of_which_nobody_sends_anything_changes_nothing():

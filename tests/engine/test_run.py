@@ -91,6 +91,17 @@ def test_client_accuracy_is_that_of_its_own_examples_or_of_its_labels(owned):
     np.testing.assert_allclose(table["client_accuracy_worst"][-1], each.min(), atol=1e-7)
 
 
+def test_test_examples_of_owners_judge_no_other_clients():
+    data, test = federation()
+    others = from_owners(data.examples, (np.asarray(data.examples.owners) + 1) % 5, 5)
+    nobodys = test._replace(owners=None)
+    for name in ("client_accuracy_mean", "client_accuracy_worst"):
+        found, by_label = (simulate(others, of).table[name] for of in (test, nobodys))
+        np.testing.assert_array_equal(found, by_label)
+    with pytest.raises(fx.InputError, match="client_test: None is not allowed with local_only"):
+        simulate(others, test, method=fx.local_only())
+
+
 def test_worst_tenth_is_rounded_up():
     accuracies = np.random.default_rng(0).uniform(size=21)
     summary = metrics.client_accuracy(jnp.asarray(accuracies, jnp.float32))
@@ -141,8 +152,9 @@ def test_bytes_are_those_of_the_messages_and_ecgr_adds_none():
             built = fx.simulation(method(regulator=regulator), model(), data)
             assert (built.setting.bytes_up, built.setting.bytes_down) == (up, down)
     table = fx.run(standard(), rounds=1).table
-    assert table["bytes_up"].tolist() == [4 * parameters]  # one client has nothing to send
-    assert table["bytes_down"].tolist() == [5 * parameters]
+    # one client has no data: it is not asked
+    assert table["bytes_up"].tolist() == [4 * parameters]
+    assert table["bytes_down"].tolist() == [4 * parameters]
 
 
 def test_rounds_are_evaluated_when_asked_and_at_the_end():

@@ -57,6 +57,11 @@ def test_a_published_run_is_the_same_by_either_way():
             assert sweeps.identity(member) in recorded
 
 
+def test_claims_of_the_combinations_are_of_their_file():
+    study = claims.combinations(claims.Given(Path("unused"), {})).study
+    assert sweeps.members_of(study).configs.keys() == members("combinations").keys()
+
+
 def test_claims_by_the_published_schedule_are_of_any_data_and_model():
     of = '{ name = "tfds", data-name = "cifar10" }'
     own = {"dataset": claims._written(of), "model": claims._written("bncnn")}

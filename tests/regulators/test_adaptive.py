@@ -108,6 +108,17 @@ def test_online_is_its_plain_loop_in_plain_optax(x64):
     assert min(kinds) > 3
 
 
+def test_online_leaves_the_optimiser_as_it_is_at_the_ends_of_its_numbers():
+    """Equal steps too, whose cosine is 1 or what rounding makes of it."""
+    step = jnp.array([0.3, -0.7, 0.1])
+    for numbers in ({"threshold": 1.0}, {"beta": 1.0}):
+        rule = online_ecgr(**numbers)
+        state = rule.init(step)
+        for factor in (1.0, 1.0, 0.3, -0.2):
+            taken, state = rule.update(factor * step, state)
+            np.testing.assert_array_equal(taken, factor * step)
+
+
 def test_online_is_a_clients_optimizer():
     data = fx.datasets.digits()
     clients = fx.partition.dirichlet(data.train, num_clients=5, alpha=0.3)

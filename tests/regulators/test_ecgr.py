@@ -87,6 +87,13 @@ def test_reaggregate_is_the_paper(rule, tau, seed, beta, select_ratio):
         assert info.num_steps == tau
 
 
+@pytest.mark.parametrize(("tau", "select_ratio", "k"), [(259, 0.5, 129), (196, 0.3, 58)])
+def test_steps_are_counted_exactly_in_half_precision(tau, select_ratio, k):
+    deltas = jnp.asarray(draw(tau, 3, seed=0), jnp.bfloat16)
+    _, info = reaggregate(deltas, beta=0.2, select_ratio=select_ratio)
+    assert int(info.selection.chosen.sum()) == k
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("max_steps", [6, 9])
 def test_per_step_regulator_gives_the_same_as_reaggregate(rule, max_steps, x64):

@@ -168,6 +168,12 @@ def test_a_history_goes_on(built):
         np.testing.assert_array_equal(whole.table[name], column, err_msg=name)
         np.testing.assert_array_equal(again.table[name], column, err_msg=name)
     assert len(half.cohorts) == 4
+    longer = fx.run(built, rounds=7, eval_every=2, after=fx.run(built, rounds=5, eval_every=2))
+    accuracy = longer.table["test_accuracy"]
+    assert (np.flatnonzero(np.isfinite(accuracy)) + 1).tolist() == [2, 4, 5, 6, 7]
+    np.testing.assert_array_equal(
+        np.delete(accuracy, 4), np.delete(straight.table["test_accuracy"], 4)
+    )
     with pytest.raises(InputError, match="rounds: 4 is not allowed after 4"):
         fx.run(built, rounds=4, after=half)
     with pytest.raises(InputError, match="after: 3 is not allowed"):
@@ -196,6 +202,8 @@ def test_a_run_that_goes_on_is_one_process_s(built, tmp_path):
             runs.resume(built, stopped)
 
     runs.resume(built, stopped, on_progress=second)
+    with pytest.raises(InputError, match="it has finished"):  # since `stopped` was read
+        runs.resume(built, stopped)
 
 
 def test_the_command_goes_on(whole, built, tmp_path, capsys):

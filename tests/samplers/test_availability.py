@@ -57,6 +57,7 @@ def test_places_for_which_nobody_is_there_have_no_weight(x64):
     order = sampler.init(8).tolist()
     built = simulation(SIZES, sampler=sampler, cohort_size=5)
     _, infos = after(built, 4)
+    assert infos.asked.tolist() == [2] * 4
     for t in range(4):
         there = [i for i, yes in enumerate(plain.available(order, t, 4, "1/4")) if yes]
         assert len(there) == 2

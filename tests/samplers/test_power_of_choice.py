@@ -67,6 +67,13 @@ def test_of_equals_any_are_taken():
     assert near(inclusion(clients, 6), np.full(6, 1 / 3), len(clients))
 
 
+def test_clients_without_examples_come_after_all_others():
+    """They never report a loss, and would stay ahead of all who did."""
+    never = jnp.array([0.1, jnp.inf, 0.3, jnp.inf, jnp.inf])
+    cohort = ask(power_of_choice(5), jax.random.key(0), [1, 0, 4, 2, 0], 3, state=never)
+    assert cohort.clients.tolist() == [0, 2, 3]
+
+
 def test_few_candidates_are_drawn_by_size():
     """With as many as the cohort, losses say nothing."""
     sampler, sizes = power_of_choice(2, "exact"), [1, 2, 3, 10, 4]

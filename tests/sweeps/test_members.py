@@ -101,6 +101,20 @@ def test_data_that_follow_the_seed_are_each_member_s_own():
     assert len({id(member.simulation.setting) for member in members}) == 1
 
 
+def test_data_that_are_stored_otherwise_are_programs_of_their_own(tmp_path):
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.integers(0, 9, (40, 3)), rng.integers(0, 2, 40)
+    for name, dtype in (("whole", np.uint8), ("real", np.float32)):
+        of = inputs.astype(dtype)
+        arrays = {"train_inputs": of[:30], "test_inputs": of[30:]}
+        arrays |= {"train_labels": labels[:30], "test_labels": labels[30:]}
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    files = [str(tmp_path / f"{name}.npz") for name in ("whole", "real")]
+    configs, members = built(base={"partition": "iid"}, grid={"dataset": files})
+    assert groups(members) == [(0,), (1,)]
+    assert_as_alone(configs, members)
+
+
 def test_clients_judged_by_models_of_their_own_keep_their_own_tests():
     configs, members = built(
         base={"algorithm": "ditto"},

@@ -160,6 +160,24 @@ def test_a_deadline_that_nobody_meets_is_one_line_with_the_quickest_time(late, l
     built.check(key, numbers)  # one client can
 
 
+def test_half_precision_parameters_change_neither_steps_nor_seconds():
+    """Types of 16 bits hold whole numbers to 256 or 2048, and 65504 at most."""
+    steps, examples = 2051, np.ones((2051, 2))
+    given = fx.Examples(examples, np.arange(steps) % 2, np.array(0.0), np.array(1.0))
+    clients = fx.partition.iid(given, num_clients=1)
+    system = heterogeneous(
+        step_seconds=100.0, speed_spread=0, bandwidth=1e6, bandwidth_spread=0, deadline=1e9
+    )
+    for dtype in (jnp.bfloat16, jnp.float16):
+        model = fx.models.logistic_regression(fx.Spec((2,), 2), dtype=dtype)
+        built = fx.simulation(fx.fedavg(), model, clients, system=system, batch_size=1)
+        key = jax.random.key(0)
+        _, info = jax.jit(built.round)(built.init(key), key, built.hyperparameters)
+        assert info.clients.num_steps.tolist() == [steps]
+        sending = (built.setting.bytes_up + built.setting.bytes_down) / 1e6
+        np.testing.assert_allclose(info.seconds, 100 * steps + sending, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [

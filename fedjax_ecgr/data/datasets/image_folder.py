@@ -62,11 +62,12 @@ def image_folder(
         count("image_size", image_size)
     number("test_fraction", test_fraction, low=0.0, high=1.0, low_open=True, high_open=True)
     parts = _listed(root)
+    read = (path for part in parts.values() for path, _ in part)
     channels = 1 if grey else 3
     made_of = {
         "source": "image_folder",
         "options": [channels, image_size, convert, test_fraction],
-        "files": cache.fingerprint(path for part in parts.values() for path, _ in part),
+        "files": cache.fingerprint([*read, *root.glob(f"*/{_ANNOTATIONS}")]),
     }
     decode = partial(images.decoded, channels=channels, size=image_size, convert=convert)
     name = root.resolve().name

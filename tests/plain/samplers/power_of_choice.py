@@ -16,7 +16,7 @@ def candidates(key, sizes, d):
 def sample(key, t, sizes, size, numbers, state, losses=None):
     """With `losses` those of the present model, else those last heard of, the state."""
     drawn = candidates(key, sizes, numbers["candidates"])
-    known = [losses(i) if losses else state[i] for i in drawn]
+    known = [(losses(i) if losses else state[i]) if sizes[i] else -np.inf for i in drawn]
     best = np.argsort(-np.asarray(known), kind="stable")[:size]
     return sorted(drawn[j] for j in best), [1.0] * size
 
