@@ -97,8 +97,11 @@ def show(
     for heading, text in facts(dataset).items():
         print(f"{heading}: {text}")
     if out is not None:
-        if len(dataset.spec.input_shape) != 3:
-            raise InputError(f"out: {dataset.name} is not made of images, there is nothing to draw")
+        if len(dataset.spec.input_shape) != 3 or dataset.spec.input_shape[-1] not in (1, 3, 4):
+            raise InputError(
+                f"out: {dataset.name} is not made of images of 1, 3 or 4 channels, there is "
+                "nothing to draw"
+            )
         _draw(samples(dataset), out)
     return 0
 

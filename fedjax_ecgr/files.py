@@ -1,5 +1,6 @@
 """Files and folders that appear as a whole or not at all, and that one process writes."""
 
+import errno
 import fcntl
 import json
 import math
@@ -36,7 +37,8 @@ def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):  # which names no file, or the other one
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            reason = error.strerror or str(error)
+            raise OSError(error.errno or errno.EIO, reason, str(path)) from error
         raise
 
 
@@ -87,10 +89,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield hidden
         if path.exists():
-            raise FileExistsError(17, "File exists", str(path))
-        hidden.rename(path)  # fails if another was faster
-    except BaseException:
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        hidden.rename(path)
+    except BaseException as error:
         shutil.rmtree(hidden)
+        if isinstance(error, OSError) and error.errno == errno.ENOTEMPTY:  # another was faster
+            raise FileExistsError(errno.EEXIST, "File exists", str(path)) from None
         raise
 
 

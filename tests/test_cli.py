@@ -537,6 +537,15 @@ def test_bad_input_to_the_commands_about_data_is_one_line(capsys, arguments, sai
     assert said in refused(capsys, *arguments)
 
 
+def test_what_no_picture_shows_is_not_drawn(capsys, tmp_path):
+    """Images of two channels."""
+    inputs, labels = images(12, (5, 4, 2))
+    np.savez("two.npz", train_inputs=inputs, train_labels=labels, test_inputs=inputs[:3],
+             test_labels=labels[:3])  # fmt: skip
+    said = refused(capsys, "data", "show", "two.npz", "--out", "x.png")
+    assert "is not made of images of 1, 3 or 4 channels" in said
+
+
 def test_a_partition_is_shown_in_numbers_and_a_picture(capsys):
     arguments = ["partition", "show", "--partition", "shards", "--num-clients", "5"]
     assert main([*arguments, "--out", "shards.png"]) == 0

@@ -181,7 +181,8 @@ class Client(NamedTuple):
       train: local training, see `Train`.
       loss: `params -> scalar`, mean loss over all its labels, the model as it is evaluated.
       gradient: `params -> like params`, the gradient of that.
-      label_counts: `() -> [num_classes]`, how many of each label it has, in the parameters' dtype.
+      label_counts: `() -> [num_classes]`, how many of each label it has, in the parameters'
+        dtype, but float32 at least.
     """
 
     number: Array

@@ -50,10 +50,10 @@ def fedlc(*, tau: float | Array = 1.0, **common: Unpack[Common]) -> Algorithm:
 
 def _client(client: Client, local: Local) -> Outcome:
     counts = client.label_counts()
-    margins = local.hyperparameters["tau"] * jnp.maximum(counts, 1) ** -0.25
+    margins = local.hyperparameters["tau"].astype(counts.dtype) * jnp.maximum(counts, 1) ** -0.25
 
     def calibrated(outputs: Array, labels: Array) -> Array:
-        lowered = outputs - jnp.broadcast_to(margins, outputs.shape)
+        lowered = outputs - jnp.broadcast_to(margins.astype(outputs.dtype), outputs.shape)
         held = jnp.where(jnp.broadcast_to(counts, outputs.shape) > 0, lowered, -jnp.inf)
         # a row that only fills a batch up may have a label of nobody's: it is masked
         own = jnp.take_along_axis(lowered, labels[..., None], axis=-1)[..., 0]

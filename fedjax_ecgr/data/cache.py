@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -43,15 +44,16 @@ def cached(name: str, made_of: Mapping[str, Any], make: Callable[[], Arrays]) ->
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
     folder = user_cache() / "data" / f"{name.replace('/', '-')}-{key}"
     found = _load(folder)
+    if found is not None:
+        return found
+    arrays = make()
+    found = _load(folder)  # another process may have been faster
     if found is None:
-        arrays = make()
         shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(FileExistsError):  # another process was faster
+        with contextlib.suppress(FileExistsError):
             _save(folder, arrays, described)
         found = _load(folder)
-        if found is None:
-            raise OSError(5, "cannot be read back", str(folder))
-    return found
+    return arrays if found is None else found
 
 
 def fingerprint(files: Iterable[Path]) -> list[Any]:
@@ -79,14 +81,15 @@ def _load(folder: Path) -> Arrays | None:
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in checksums
         }
-    except (OSError, ValueError, KeyError):
+        sound = all(_checksum(arrays[name]) == checksums[name] for name in checksums)
+    except Exception:  # of a damaged file NumPy may raise anything
         return None
-    sound = all(_checksum(arrays[name]) == checksums[name] for name in checksums)
     return arrays if sound else None
 
 
 def _save_array(array: np.ndarray, file: BinaryIO) -> None:
-    np.save(file, array, allow_pickle=False)
+    # to a file proper NumPy writes past Python, and does not know why that fails
+    np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def _checksum(array: np.ndarray) -> int:

@@ -86,8 +86,8 @@ def samples(dataset: Dataset) -> "Figure":
             axes.set_axis_off()
         row[0].set_title(f"class {label}", fontsize="small", loc="left")
         for axes, example in zip(row, found, strict=False):
-            image = np.asarray(inputs[example]).squeeze()
-            axes.imshow(image, cmap="gray" if image.ndim == 2 else None)
+            image = np.asarray(inputs[example])
+            axes.imshow(image, cmap="gray" if image.shape[-1] == 1 else None)
     figure.suptitle(dataset.name)
     return figure
 

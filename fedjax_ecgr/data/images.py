@@ -69,6 +69,8 @@ def decode(
             image: Image.Image = opened
             if image.mode == "P":  # a palette of colours is colour
                 image = image.convert("RGB")
+            if image.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
+                raise ValueError(f"of mode {image.mode}, more than 8 bits a pixel")
             if image.mode != MODES[channels] and not convert:
                 what = {"L": "grey", "RGB": "colour"}.get(image.mode, f"of mode {image.mode}")
                 raise ValueError(f"{what}, not {'grey' if channels == 1 else 'colour'}")

@@ -30,7 +30,7 @@ from fedjax_ecgr.engine.local_steps import (
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import Given
 from fedjax_ecgr.transforms.base import Sending
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, PyTree, counting_dtype
 
 
 class Slot(NamedTuple):
@@ -276,10 +276,11 @@ def _whole(params: PyTree) -> PyTree:
 
 
 def _label_counts(shard: Shard, num_classes: int, dtype: Any) -> Array:
+    counting = counting_dtype(dtype)
     held = jnp.arange(shard.row.shape[0], dtype=jnp.int32) < shard.extent.size
     stored = shard.examples.labels[shard.row]
     labels = shard.falsify(without_padding(stored))
-    return jnp.zeros(num_classes, dtype).at[labels].add(counted(stored, held).astype(dtype))
+    return jnp.zeros(num_classes, counting).at[labels].add(counted(stored, held).astype(counting))
 
 
 def _given(start: Start, memories: Memories) -> Given:

@@ -20,7 +20,7 @@ from fedjax_ecgr.data.federated import PADDING, Examples
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import Given, Regulator
 from fedjax_ecgr.regulators.base import Update
-from fedjax_ecgr.types import Array, Hyperparameters, Loss, PyTree
+from fedjax_ecgr.types import Array, Hyperparameters, Loss, PyTree, counting_dtype
 
 Size = TypeVar("Size", int, Array)
 
@@ -178,7 +178,8 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
 
     # To rounding, a step is what the optimiser takes away, and that alone is quicker to keep than
     # the difference of two parameters. In half precision rounding is most of a step.
-    updates_are_steps = plan.correct is None and jnp.finfo(dtype).bits >= 32
+    counting = counting_dtype(dtype)
+    updates_are_steps = plan.correct is None and dtype == counting
 
     def step(observe: Update | None, index: Array, carry: _Carry) -> _Carry:
         active = True if shard.longest is None else index < num_steps
@@ -204,7 +205,7 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
             where(active, seen.batch_stats, carry.batch_stats),
             optimizer,
             regulator,
-            carry.loss + seen.loss,
+            carry.loss + seen.loss.astype(counting),
             carry.targets + seen.targets,
         )
 
@@ -214,7 +215,7 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
             plan.batch_stats,
             plan.optimizer.init(plan.params),
             regulator,
-            jnp.zeros((), dtype),
+            jnp.zeros((), counting),
             jnp.zeros((), jnp.int32),
         )
         return jax.lax.fori_loop(0, length, partial(step, observe), first)
@@ -231,7 +232,7 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
         update=update,
         num_steps=jnp.maximum(num_steps, 1).astype(dtype),
         batch_stats=end.batch_stats,
-        loss=end.loss / jnp.maximum(end.targets, 1).astype(dtype),
+        loss=(end.loss / jnp.maximum(end.targets, 1).astype(counting)).astype(dtype),
         drift=optax.tree.norm(total),
         info=info,
     )
@@ -307,16 +308,18 @@ def mean_over_all(
         batch = make_batch(work, shard, rows, mask, dtype, shard.key, train=False)
         return batch.targets, function(batch)
 
-    zero = jax.tree.map(
-        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(at, jax.ShapeDtypeStruct((), "int32"))
-    )
-    count, total = jax.lax.fori_loop(
-        0,
-        batches(longest, work.batch_size),
-        lambda index, total: jax.tree.map(jnp.add, total, at(index)),
-        zero,
-    )
-    return jax.tree.map(lambda x: x / jnp.maximum(count, 1).astype(dtype), total)
+    shapes = jax.eval_shape(at, jax.ShapeDtypeStruct((), "int32"))[1]
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, counting_dtype(s.dtype)), shapes)
+
+    def add(index: Array, done: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
+        count, total = done
+        targets, sums = at(index)
+        return count + targets, jax.tree.map(lambda t, s: t + s.astype(t.dtype), total, sums)
+
+    nothing = jnp.zeros((), jnp.int32), zeros
+    count, total = jax.lax.fori_loop(0, batches(longest, work.batch_size), add, nothing)
+    count = jnp.maximum(count, 1)
+    return jax.tree.map(lambda x, s: (x / count.astype(x.dtype)).astype(s.dtype), total, shapes)
 
 
 def make_batch(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from fedjax_ecgr.check import InputError, count, known
 from fedjax_ecgr.ops.convolution import LAYOUT, conv_general_dilated, conv_max_pool
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, PyTree, counting_dtype
 
 MOMENTUM = 0.1
 EPSILON = 1e-5
@@ -102,12 +102,15 @@ def _by_its_batch(
 ) -> tuple[Array, PyTree]:
     # A masked row may hold anything, so it is selected away, not multiplied by zero.
     kept = mask[:, None, None, None]
-    rows = jnp.sum(mask, dtype=inputs.dtype)
+    counting = counting_dtype(inputs.dtype)  # half precision holds neither sums nor squares
+    rows = jnp.sum(mask, dtype=counting)
     count = rows * math.prod(inputs.shape[1:3])
     total = jnp.maximum(count, 1)
-    mean = jnp.sum(inputs, (0, 1, 2), where=kept) / total
-    var = jnp.sum(jnp.square(inputs - mean[None, None, None]), (0, 1, 2), where=kept) / total
+    x = inputs.astype(counting)
+    mean = jnp.sum(x, (0, 1, 2), where=kept) / total
+    var = jnp.sum(jnp.square(x - mean[None, None, None]), (0, 1, 2), where=kept) / total
     unbiased = var * (total / jnp.maximum(count - 1, 1))
+    mean, var, unbiased = (s.astype(inputs.dtype) for s in (mean, var, unbiased))
     running = {
         "mean": jnp.where(count > 0, _mix(stats["mean"], mean), stats["mean"]),
         "var": jnp.where(count > 1, _mix(stats["var"], unbiased), stats["var"]),

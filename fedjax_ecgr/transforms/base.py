@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from fedjax_ecgr.check import InputError
 from fedjax_ecgr.types import Array, Hyperparameters, PyTree
 
 
@@ -56,17 +58,31 @@ def from_optax(transformation: optax.GradientTransformation, name: str) -> Trans
     """Returns an optax transformation as a transform of updates, its state kept by each client.
 
     Args:
-      transformation: any whose update needs no parameters.
+      transformation: any whose update needs no parameters, and that keeps no random key.
       name: what reports call it.
+
+    Raises:
+      InputError: when it is to be initialised, if it keeps a key: all clients would draw the same.
 
     Example:
       >>> from_optax(optax.clip_by_global_norm(1.0), "clip").name
       'clip'
     """
 
+    def init(params: PyTree) -> PyTree:
+        state = transformation.init(params)
+        for leaf in jax.tree.leaves(state):
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == jnp.uint32:
+                raise InputError(
+                    f"transforms: {name}, an optax transformation with a random key, is not "
+                    "allowed, all clients would draw the same (a Transform is given each client's "
+                    "own key, Sending.key)"
+                )
+        return state
+
     def update(update: PyTree, state: PyTree, sending: Sending) -> tuple[PyTree, PyTree]:
         del sending
         with jax.numpy_dtype_promotion("standard"):  # some of optax's need it
             return transformation.update(update, state)
 
-    return Transform(name, {}, transformation.init, update)
+    return Transform(name, {}, init, update)

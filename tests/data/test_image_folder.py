@@ -53,6 +53,8 @@ def test_tinyimagenet_as_it_is_published(tmp_path):
     write_images(root / "train", *TRAIN, inner="images")
     (root / "train" / "a" / "a_boxes.txt").write_text("not an image")
     (root / "val" / "images").mkdir(parents=True)
+    (root / "test" / "images").mkdir(parents=True)  # its test images have no labels
+    (root / "test" / "images" / "test_0.JPEG").write_bytes(encoded(TEST[0][0]))
     lines = []
     for row, (pixels, label) in enumerate(zip(*TEST, strict=True)):
         (root / "val" / "images" / f"val_{row}.JPEG").write_bytes(encoded(pixels))
@@ -82,6 +84,16 @@ def test_grey_and_resampled(tmp_path):
     small = image_folder(data_path=str(tmp_path / "grey"), image_size=4, convert=True)
     assert small.spec.input_shape == (4, 4, 3)
     assert np.ptp(small.train.inputs, axis=-1).max() == 0
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_more_than_eight_bits_a_pixel_are_not_cut_off(tmp_path, convert):
+    deep = np.arange(0, 60_000, 2_000, dtype=np.uint16).reshape(6, 5, 1)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "deep.png").write_bytes(encoded(deep))
+    with pytest.raises(InputError, match="of mode I;16, more than 8 bits a pixel"):
+        image_folder(data_path=str(tmp_path), grey=True, convert=convert)
 
 
 def test_an_image_that_changes_is_read_again(root, cache):

@@ -90,6 +90,21 @@ def test_arrays_that_do_not_fit_are_named(tmp_path, changed, said):
     assert said in str(caught.value)
 
 
+def test_an_encrypted_archive_is_one_line(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **SOUND)
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of each head, and the list's
+        at = content.find(mark)
+        while at >= 0:
+            content[at + flags] |= 1
+            at = content.find(mark, at + 4)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot be read: .* is encrypted") as caught:
+        npz(data_path=str(path))
+    assert "\n" not in str(caught.value)
+
+
 def test_no_archive_and_no_path(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(InputError, match="cannot be read: not an"):

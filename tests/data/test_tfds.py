@@ -160,6 +160,12 @@ def test_mistakes_are_named(tmp_path, cache, options, said):
     assert not cache.exists()
 
 
+def test_images_of_other_channels_are_refused(tmp_path, cache):
+    prepare_tfds(tmp_path, {"train": images(12, (5, 4, 4)), "test": images(6, (5, 4, 4))})
+    with pytest.raises(InputError, match="image: 'image', of 4 channels, is not allowed"):
+        tfds(data_name="small", data_dir=str(tmp_path))
+
+
 @pytest.mark.parametrize("damage", ["record", "features", "info"])
 def test_a_damaged_folder_is_one_line(tmp_path, cache, damage):
     folder = prepare_tfds(tmp_path, {"train": images(12), "test": images(6)})

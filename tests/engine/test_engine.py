@@ -20,7 +20,7 @@ import fedjax_ecgr as fx
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.data import from_assignment, from_owners
 from fedjax_ecgr.engine import local_steps, placement
-from fedjax_ecgr.engine.client import Memories, Slot, Start, outcome_of, take_part
+from fedjax_ecgr.engine.client import Memories, Slot, Start, _label_counts, outcome_of, take_part
 from fedjax_ecgr.engine.local_steps import Extent
 from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.models.base import Model
@@ -712,6 +712,33 @@ def test_many_examples_keep_their_weights_in_half_precision():
     built = fx.simulation(fx.fedavg(), half, data, batch_size=40000)
     first, state, _ = after(built, 1)
     assert largest_difference(first, state.params) > 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_sums_over_many_examples_do_not_stop_growing_in_half_precision(dtype):
+    """Of 5,000 terms a sum in bfloat16 stays below 512, in float16 below 4,096."""
+    rng, number = np.random.default_rng(0), 5000
+    labels = (np.arange(number) % 5 == 0).astype(np.int32)
+    inputs = rng.normal(size=(number, 2)).astype(np.float32) + labels[:, None]
+    examples = fx.Examples(inputs, labels, np.array(0.0), np.array(1.0))
+    data = from_owners(examples, np.zeros(number, int), 1)
+    half = fx.models.logistic_regression(fx.Spec((2,), 2), dtype=dtype)
+    built = fx.simulation(
+        fx.fedlc(learning_rate=1e-9), half, data, test=examples, batch_size=4
+    )  # fmt: skip
+    work, params = built.setting.work, built.init(jax.random.key(0)).params
+    extent = Extent(jnp.int32(1250), jnp.int32(number))
+    on_device = jax.tree.map(jnp.asarray, (examples, data.indices[0]))
+    shard = local_steps.Shard(*on_device, extent, None, None)
+    assert _label_counts(shard, 2, dtype).tolist() == [4000, 1000]
+    mean = jax.jit(
+        lambda: local_steps.mean_over_all(work, shard, lambda b: b.loss(params, {})[1].loss, dtype)
+    )
+    plain = fx.simulation(fx.fedavg(learning_rate=1e-9), half, data, test=examples, batch_size=4)
+    table = fx.run(plain, rounds=1).table
+    np.testing.assert_allclose(mean(), table["test_loss"][0], rtol=0.02)
+    np.testing.assert_allclose(table["train_loss"], table["test_loss"], rtol=0.02)
+    assert np.isfinite(fx.run(built, rounds=1).table["train_loss"]).all()
 
 
 def aligned(array):

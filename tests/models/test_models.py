@@ -129,6 +129,20 @@ def test_batch_norm_of_no_value_and_of_one(rows, mean):
     np.testing.assert_array_equal(new["var"], np.ones(3))
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_batch_norm_in_half_precision_holds_its_sums(dtype):
+    """65,536 values are more than float16 holds, 256 rows more than bfloat16 counts exactly."""
+    params, stats = batch_norm_init(1, dtype)
+    x = np.random.default_rng(0).normal(1.5, 1, (257, 16, 17, 1))
+    given = jnp.asarray(x, dtype), jnp.ones(257, bool)
+    y, new = batch_norm(params, stats, given[0], mask=given[1], train=True)
+    assert y.dtype == dtype
+    wanted = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+    np.testing.assert_allclose(np.asarray(y, float), wanted, atol=0.03)
+    np.testing.assert_allclose(np.asarray(new["mean"], float), 0.1 * x.mean(), rtol=0.01)
+    np.testing.assert_allclose(np.asarray(new["var"], float), 0.9 + 0.1 * x.var(), rtol=0.01)
+
+
 # ------------------------------------------------------------------------------ all models
 
 

@@ -237,6 +237,16 @@ def test_an_optax_transformation_is_a_transform(x64):
     np.testing.assert_allclose(flat(update), plain_clip(drawn(), 0.5), rtol=1e-12)
 
 
+def test_an_optax_transformation_with_a_key_of_its_own_is_refused():
+    import optax
+
+    noise = transforms.from_optax(optax.add_noise(1.0, 0.0, 1), "noise")
+    data = fx.datasets.synthetic(num_clients=3, max_size=20)
+    model = fx.models.logistic_regression(data.spec)
+    with pytest.raises(fx.InputError, match=r"transforms: noise, .* with a random key, is not"):
+        fx.simulation(fx.fedavg(transforms=[noise]), model, fx.partition.natural(data.train))
+
+
 def test_compressed_training_learns_and_sends_less():
     data = fx.datasets.digits()
     clients = fx.partition.iid(data.train, num_clients=5, seed=0)

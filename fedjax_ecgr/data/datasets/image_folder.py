@@ -84,11 +84,13 @@ def _listed(root: Path) -> dict[str, Listed]:
         parts = {"train": _classes(root, wrong)}
     else:
         parts = {"train": _classes(train, wrong)}
-        test = next((root / name for name in _TESTS if (root / name).is_dir()), None)
-        if test is not None and (test / _ANNOTATIONS).is_file():
-            parts["test"] = _annotated(test, wrong)
-        elif test is not None and any(path.is_dir() for path in test.iterdir()):
-            parts["test"] = _classes(test, wrong)
+        named = [root / name for name in _TESTS if (root / name).is_dir()]
+        annotated = next((test for test in named if (test / _ANNOTATIONS).is_file()), None)
+        labelled = next((test for test in named if _has_classes(test)), None)
+        if annotated is not None:
+            parts["test"] = _annotated(annotated, wrong)
+        elif labelled is not None:
+            parts["test"] = _classes(labelled, wrong)
     known = {label for _, label in parts["train"]}
     for path, label in parts.get("test", ()):
         if label not in known:
@@ -98,6 +100,11 @@ def _listed(root: Path) -> dict[str, Listed]:
         if not files:
             raise InputError(f"data_path: {str(root)!r} holds no {part} images")
     return parts
+
+
+def _has_classes(folder: Path) -> bool:
+    """Returns whether there is a class in a folder; TinyImageNet's test images are of none."""
+    return any(path.is_dir() and path.name != "images" for path in folder.iterdir())
 
 
 def _classes(folder: Path, wrong: list[tuple[str, str]]) -> Listed:
@@ -121,7 +128,8 @@ def _classes(folder: Path, wrong: list[tuple[str, str]]) -> Listed:
 def _annotated(folder: Path, wrong: list[tuple[str, str]]) -> Listed:
     """Returns TinyImageNet's validation images, whose classes are in a file."""
     found: Listed = []
-    for row, line in enumerate((folder / _ANNOTATIONS).read_text().splitlines(), start=1):
+    text = (folder / _ANNOTATIONS).read_text(encoding="utf-8", errors="replace")
+    for row, line in enumerate(text.splitlines(), start=1):
         fields = line.split("\t")
         if len(fields) < 2:
             wrong.append((f"{folder / _ANNOTATIONS}:{row}", "not a file and its class"))

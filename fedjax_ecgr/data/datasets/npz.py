@@ -41,7 +41,8 @@ def npz(*, data_path: str | None = None) -> Dataset:
     path = Path(data_path)
     try:
         held = _read(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    # a RuntimeError: of a file that is encrypted, or packed in a way that is not known
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(f"data_path: {data_path!r} cannot be read: {reason}") from None
     check.options(path.name, held, _ALLOWED)

@@ -142,6 +142,10 @@ def _read(
 
     image, label, owner = names
     channels = builder.info.features[image].shape[-1] or 3
+    if channels not in images.MODES:
+        raise InputError(
+            f"image: {image!r}, of {channels} channels, is not allowed, it must be grey or colour"
+        )
     decoders = {image: tfds.decode.SkipDecoding()}
     try:
         source = builder.as_data_source(split=split, decoders=decoders)
