@@ -255,7 +255,12 @@ def _assembled(parts: _Parts, inputs: Inputs) -> Simulation:
     setting, layout = parts.setting, parts.setting.placement
     numbers = numbers_of(setting)
     memory.check_fits(setting.work, _stated(parts.first, numbers)[0], inputs.data.indices.shape[1])
-    on_devices = cache(lambda: Inputs(*_on_devices(layout, tuple(inputs))))
+
+    @cache
+    def on_devices() -> Inputs:
+        # arrays for all programs, be the first to ask one that is being traced
+        with jax.ensure_compile_time_eval():
+            return Inputs(*_on_devices(layout, tuple(inputs)))
 
     def evaluate(
         state: State, key: Array | None = None, hyperparameters: PyTree | None = None

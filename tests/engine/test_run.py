@@ -62,6 +62,19 @@ def judged_by_numpy(history, test):
     return -log_probability[np.arange(len(logits)), test.labels], logits.argmax(1) == test.labels
 
 
+@pytest.mark.parametrize("placement", ["scan", "devices"])
+def test_a_program_of_the_users_own_may_come_first(placement):
+    """What is put on devices for it, while it is traced, serves all that come behind it."""
+    data, test = federation()
+    built = fx.simulation(fx.fedavg(), model(), data, test=test, placement=placement)
+    key = jax.random.key(0)
+    state, info = jax.jit(built.round)(built.init(key), key, built.hyperparameters)
+    accuracy = built.evaluate(state).accuracy
+    table = fx.run(built, rounds=1).table
+    np.testing.assert_allclose(table["train_loss"], info.train_loss, rtol=1e-6)
+    np.testing.assert_allclose(table["test_accuracy"], accuracy, rtol=1e-6)
+
+
 @pytest.mark.parametrize("batch_size", [4, 17, 100])
 def test_test_accuracy_and_loss_are_those_of_all_examples(batch_size):
     data, test = federation()
