@@ -173,12 +173,17 @@ def simulation(
     for name, number in (
         ("batch_size", batch_size),
         ("eval_batch_size", eval_batch_size),
+        ("local_epochs", local_epochs),
     ):
         check.count(name, number)
     num_clients = data.num_clients
     if cohort_size is None:
         cohort_size = num_clients
     check.count("cohort_size", cohort_size, high=num_clients, why="the number of clients")
+    # as Python counts: NumPy may have few bits for it
+    batch_size, eval_batch_size, local_epochs, cohort_size = map(
+        int, (batch_size, eval_batch_size, local_epochs, cohort_size)
+    )
     layout = choose_placement(
         placement, cohort_size, chunk_size=chunk_size, num_devices=num_devices
     )

@@ -212,6 +212,7 @@ def run(
     if on_progress is not None and not callable(on_progress):
         given = check.shown(on_progress)
         raise check.InputError(f"on_progress: {given} is not allowed, it must be a function")
+    rounds, eval_every = int(rounds), int(eval_every)
     done = 0 if after is None else _rounds_of(after, rounds)
     length = min(eval_every, rounds)
     numbers = built.hyperparameters if hyperparameters is None else hyperparameters

@@ -115,6 +115,19 @@ def test_test_examples_of_owners_judge_no_other_clients():
         simulate(others, test, method=fx.local_only())
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int64])
+def test_numpys_whole_numbers_count(kind):
+    data, test = federation()
+    counts = {"batch_size": 4, "eval_batch_size": 8, "local_epochs": 2, "cohort_size": 3}
+    counts |= {"rounds": 3, "eval_every": 2, "chunk_size": 2}
+    found, plain = (
+        simulate(data, test, **{name: of(n) for name, n in counts.items()}, placement="vmap").table
+        for of in (kind, int)
+    )
+    for name, column in plain.items():
+        np.testing.assert_array_equal(found[name], column, err_msg=name)
+
+
 def test_worst_tenth_is_rounded_up():
     accuracies = np.random.default_rng(0).uniform(size=21)
     summary = metrics.client_accuracy(jnp.asarray(accuracies, jnp.float32))
