@@ -98,7 +98,7 @@ def number(
       low_open: whether `low` itself is not allowed.
       high_open: whether `high` itself is not allowed.
     """
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return
     try:
         values = np.asarray(value, dtype=np.float64)
@@ -117,8 +117,15 @@ def number(
         raise InputError(f"{field}: {shown!r} is not allowed, it must be in {interval}")
 
 
-def count(field: str, value: Any, *, low: int = 1, high: int | None = None, why: str = "") -> None:
-    """Raises `InputError` unless `value` is a whole number from `low` to `high`.
+def is_traced(tree: Any) -> bool:
+    """Returns whether any leaf is being traced, so that nobody can look at its value."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def count(field: str, value: Any, *, low: int = 1, high: int | None = None, why: str = "") -> int:
+    """Returns a whole number as Python's own; raises `InputError` unless it is `low` to `high`.
+
+    NumPy's own may have too few bits for what is made of it.
 
     Args:
       field: name of the field, for the message.
@@ -134,6 +141,7 @@ def count(field: str, value: Any, *, low: int = 1, high: int | None = None, why:
         raise InputError(
             f"{field}: {value!r} is not allowed, it must be a whole number {bound}{reason}"
         )
+    return int(value)
 
 
 def options(owner: str, given: Iterable[str], allowed: Iterable[str]) -> None:

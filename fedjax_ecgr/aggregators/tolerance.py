@@ -9,7 +9,6 @@ defined down to one client, whose update it returns (and to none, where it retur
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,7 +26,7 @@ class Need(NamedTuple):
 def check_whole(field: str, value: Any, *, low: int = 0) -> None:
     """Raises `InputError` unless a number, or each of an array, is whole and at least `low`."""
     check.number(field, value, low=low)
-    if isinstance(value, jax.core.Tracer):
+    if check.is_traced(value):
         return
     values = np.asarray(value, np.float64)
     broken = values[values != np.floor(values)]
@@ -41,7 +40,7 @@ def checker(name: str, num_malicious: Any, need: Need) -> Callable[[int], None]:
     """Returns `Aggregator.check` of a rule that is told how many clients are malicious."""
 
     def check_cohort(cohort_size: int) -> None:
-        if isinstance(num_malicious, jax.core.Tracer):
+        if check.is_traced(num_malicious):
             return
         f = int(np.max(np.asarray(num_malicious)))
         least = need.per * f + need.more

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedjax_ecgr.check import InputError, count, part
+from fedjax_ecgr.check import InputError, count, is_traced, part
 from fedjax_ecgr.types import AnyArray
 
 PADDING = -1
@@ -132,7 +132,7 @@ def by_owner(federated: FederatedDataset) -> bool:
     (True, False)
     """
     owners = federated.examples.owners
-    if owners is None or _is_traced(federated):
+    if owners is None or is_traced(federated):
         return True
     indices, sizes = np.asarray(federated.indices), np.asarray(federated.sizes)
     held = np.arange(indices.shape[1]) < sizes[:, np.newaxis]
@@ -247,7 +247,7 @@ def validate(federated: FederatedDataset, num_classes: int | None = None) -> Non
     Traceback (most recent call last):
     fedjax_ecgr.check.InputError: labels[1]: 7 is not allowed, it must be from 0 to 4
     """
-    if _is_traced(federated):
+    if is_traced(federated):
         return
     check_examples(federated.examples, num_classes)
     indices, sizes = np.asarray(federated.indices), np.asarray(federated.sizes)
@@ -260,10 +260,6 @@ def validate(federated: FederatedDataset, num_classes: int | None = None) -> Non
     check_whole("sizes", sizes, (clients,), high=width)
     if not sizes.any():
         raise InputError("sizes: all 0 is not allowed, at least one client must hold an example")
-
-
-def _is_traced(federated: FederatedDataset) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(federated))
 
 
 def check_clients(field: str, data: FederatedDataset) -> None:

@@ -85,8 +85,7 @@ def placement(
     """
     check.known("placement", kind, KINDS)
     if chunk_size is not None:
-        check.count("chunk_size", chunk_size)
-        chunk_size = int(chunk_size)
+        chunk_size = check.count("chunk_size", chunk_size)
     available = devices_asked(num_devices)
     natural = "scan" if jax.default_backend() == "cpu" else "vmap"
     if kind == "auto":

@@ -170,20 +170,14 @@ def simulation(
     check.part("shuffle", shuffle, bool, "True or False")
     if memory_budget is not None:
         check.number("memory_budget", memory_budget, low=0, low_open=True)
-    for name, number in (
-        ("batch_size", batch_size),
-        ("eval_batch_size", eval_batch_size),
-        ("local_epochs", local_epochs),
-    ):
-        check.count(name, number)
+    batch_size = check.count("batch_size", batch_size)
+    eval_batch_size = check.count("eval_batch_size", eval_batch_size)
+    local_epochs = check.count("local_epochs", local_epochs)
     num_clients = data.num_clients
     if cohort_size is None:
         cohort_size = num_clients
-    check.count("cohort_size", cohort_size, high=num_clients, why="the number of clients")
-    # as Python counts: NumPy may have few bits for it
-    batch_size, eval_batch_size, local_epochs, cohort_size = map(
-        int, (batch_size, eval_batch_size, local_epochs, cohort_size)
-    )
+    why = "the number of clients"
+    cohort_size = check.count("cohort_size", cohort_size, high=num_clients, why=why)
     layout = choose_placement(
         placement, cohort_size, chunk_size=chunk_size, num_devices=num_devices
     )
@@ -401,11 +395,13 @@ def _tests(
             )
         return None
     check_examples(test, num_classes, prefix="test_")
-    test = _of_clients(test, data)
-    validation = None
+    owned, validation = by_owner(data), None
+    if not owned:  # they are other people's than the clients
+        test = test._replace(owners=None)
     if held.validation is not None:
         check_examples(held.validation, num_classes, prefix="validation_")
-        validation = evaluation_set(_of_clients(held.validation, data), data, num_classes)
+        of = held.validation if owned else held.validation._replace(owners=None)
+        validation = evaluation_set(of, data, num_classes)
     if client_test is None and algorithm.personal is not None:
         if test.owners is None:
             raise check.InputError(
@@ -421,12 +417,6 @@ def _tests(
         return Tests(whole, validation=validation)
     judged = np.flatnonzero(np.asarray(client_test.sizes))
     return Tests(whole, client_test, judged, validation)
-
-
-def _of_clients(examples: Examples, data: FederatedDataset) -> Examples:
-    """Returns examples to judge by; their owners only where these are the clients of `data`."""
-    owned = examples.owners is None or by_owner(data)
-    return examples if owned else examples._replace(owners=None)
 
 
 def _sent(setting: Setting, data: FederatedDataset) -> Outcome:

@@ -206,13 +206,12 @@ def run(
       DivergedError: if NaN or Inf turns up.
     """
     check.part("built", built, Simulation, "a Simulation, such as simulation(…) returns")
-    check.count("rounds", rounds)
+    rounds = check.count("rounds", rounds)
     check.count("seed", seed, low=0, high=MAX_SEED)
-    check.count("eval_every", eval_every)
+    eval_every = check.count("eval_every", eval_every)
     if on_progress is not None and not callable(on_progress):
         given = check.shown(on_progress)
         raise check.InputError(f"on_progress: {given} is not allowed, it must be a function")
-    rounds, eval_every = int(rounds), int(eval_every)
     done = 0 if after is None else _rounds_of(after, rounds)
     length = min(eval_every, rounds)
     numbers = built.hyperparameters if hyperparameters is None else hyperparameters

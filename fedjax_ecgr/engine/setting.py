@@ -165,7 +165,7 @@ def _made_of(where: str, listed: Mapping[str, Any], part: Any, numbers: Mapping[
                 f"hyperparameters of the {where}: {name}: shape {np.shape(value)} is not allowed, "
                 "it must be one number"
             )
-    if not numbers or part.name not in listed or any(map(_is_traced, numbers.values())):
+    if not numbers or part.name not in listed or check.is_traced(numbers):
         return part
     factory = listed[part.name]
     if factory().hyperparameters.keys() != numbers.keys():  # another one of the same name
@@ -174,7 +174,3 @@ def _made_of(where: str, listed: Mapping[str, Any], part: Any, numbers: Mapping[
         return factory(**{name: np.asarray(value).item() for name, value in numbers.items()})
     except check.InputError as error:
         raise check.InputError(f"hyperparameters of the {where}: {error}") from None
-
-
-def _is_traced(value: Any) -> bool:
-    return isinstance(value, jax.core.Tracer)

@@ -66,8 +66,8 @@ def run_members(
     Raises:
       InputError: if anything is out of range; nothing is compiled then.
     """
-    check.count("rounds", rounds)
-    check.count("eval_every", eval_every)
+    rounds = check.count("rounds", rounds)
+    eval_every = check.count("eval_every", eval_every)
     groups = grouped(members, members_at_once=members_at_once, num_devices=num_devices)
     check_members(members, rounds)
     found: dict[int, Outcome] = {}

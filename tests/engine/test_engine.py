@@ -723,9 +723,7 @@ def test_sums_over_many_examples_do_not_stop_growing_in_half_precision(dtype):
     examples = fx.Examples(inputs, labels, np.array(0.0), np.array(1.0))
     data = from_owners(examples, np.zeros(number, int), 1)
     half = fx.models.logistic_regression(fx.Spec((2,), 2), dtype=dtype)
-    built = fx.simulation(
-        fx.fedlc(learning_rate=1e-9), half, data, test=examples, batch_size=4
-    )  # fmt: skip
+    built = fx.simulation(fx.fedlc(learning_rate=1e-9), half, data, test=examples, batch_size=4)
     work, params = built.setting.work, built.init(jax.random.key(0)).params
     extent = Extent(jnp.int32(1250), jnp.int32(number))
     on_device = jax.tree.map(jnp.asarray, (examples, data.indices[0]))
