@@ -20,6 +20,7 @@ from contextlib import suppress
 import jax
 import pytest
 
+from fedjax_ecgr.engine import streams
 from tests import quick
 
 FLAGS = (
@@ -93,6 +94,7 @@ def documented(request, monkeypatch):
     """What is documented was drawn as users draw."""
     if isinstance(request.node, pytest.DoctestItem):
         monkeypatch.setattr(jax.random, "key", quick.THREEFRY)
+        monkeypatch.setattr(streams, "IMPL", "threefry2x32")
 
 
 @pytest.fixture

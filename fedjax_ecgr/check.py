@@ -122,6 +122,22 @@ def is_traced(tree: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
+def keyless(what: str, state: Any, instead: str = "") -> None:
+    """Raises `InputError` if the state of an optax transformation holds a random key.
+
+    Args:
+      what: the transformation, for the message.
+      state: from its `init`.
+      instead: what may be done instead, for the message.
+    """
+    for leaf in jax.tree.leaves(state):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == np.uint32:
+            raise InputError(
+                f"{what}, an optax transformation with a random key, is not allowed, all clients "
+                f"would draw the same{instead}"
+            )
+
+
 def count(field: str, value: Any, *, low: int = 1, high: int | None = None, why: str = "") -> int:
     """Returns a whole number as Python's own; raises `InputError` unless it is `low` to `high`.
 

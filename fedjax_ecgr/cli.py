@@ -5,6 +5,7 @@ signature and docstring, so nothing is to be done here for a new algorithm, mode
 """
 
 import datetime
+import math
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -137,10 +138,12 @@ def _run(
                 nonlocal done
                 done = progress.round
                 rows(progress.table)
+                nobody = math.isnan(progress.train_loss)
+                loss = "nobody took part" if nobody else f"loss {progress.train_loss:.4g}"
                 show(
                     done,
                     f"round {done}/{total}",
-                    f"loss {progress.train_loss:.4g}  accuracy {100 * progress.accuracy:.2f} %  "
+                    f"{loss}  accuracy {100 * progress.accuracy:.2f} %  "
                     f"{progress.rounds_per_second:.1f} rounds/s",
                 )
 

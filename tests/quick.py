@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.random import define_prng_impl
 
+from fedjax_ecgr.engine import streams
+
 
 def _mixed(x):
     """Each 32-bit word by itself, a bijection: `lowbias32` of C. Wellons, hash-prospector."""
@@ -53,8 +55,9 @@ ASKED = "TESTS_DRAW_QUICKLY"
 
 
 def use():
-    """Has `jax.random.key` give such keys, here and in processes of tests that call this too."""
+    """Has `jax.random.key` and runs take such keys, here and in tests' processes that call this."""
     if ASKED in os.environ:
         jax.random.key = partial(THREEFRY, impl=IMPL)
+        streams.IMPL = IMPL
     # traces are many small objects that stay: looking through them again and again takes a tenth
     gc.set_threshold(100_000, 50, 1000)

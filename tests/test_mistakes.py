@@ -1,6 +1,9 @@
 """Common mistakes in Python: one line that says what, where and what is allowed."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fedjax_ecgr as fx
@@ -10,6 +13,7 @@ METHOD, NET = fx.fedavg(), fx.models.mlp(DATA.spec, hidden=(4,))
 CLIENTS = fx.partition.natural(DATA.train)
 BUILT = fx.simulation(METHOD, NET, CLIENTS, test=DATA.test)
 IMAGES = fx.Spec((8, 8, 1), 3)
+WIDER = DATA.test._replace(inputs=np.pad(DATA.test.inputs, ((0, 0), (0, 1))))
 
 
 def simulation(algorithm=METHOD, model=NET, data=CLIENTS, **options):
@@ -21,6 +25,22 @@ def run(**numbers):
     return fx.run(
         BUILT, rounds=1, hyperparameters={**BUILT.hyperparameters, "algorithm": algorithm}
     )
+
+
+def typed(kind):
+    """A model with biases of another type."""
+
+    def init(key):
+        params, stats = NET.init(key)
+        return jax.tree.map(lambda p: p.astype(kind) if p.ndim == 1 else p, params), stats
+
+    return NET._replace(init=init)
+
+
+def one_round(algorithm):
+    built = simulation(algorithm)
+    key = jax.random.key(0)
+    return built.round(built.init(key), key, built.hyperparameters)
 
 
 def carrying(**numbers):
@@ -179,6 +199,34 @@ MISTAKES = {
     "a method in place of a simulation": (
         lambda: fx.run(METHOD, rounds=1),
         "built: Algorithm is not allowed, it must be a Simulation",
+    ),
+    "test examples of another shape": (
+        lambda: simulation(test=WIDER),
+        "test: inputs of shape (61,) are not allowed, those of the training data are of shape (60,",
+    ),
+    "validation examples of another shape": (
+        lambda: simulation(test=DATA.test, validation=WIDER),
+        "validation: inputs of shape (61,) are not allowed, those of the training data are of sha",
+    ),
+    "clients' test examples of another shape": (
+        lambda: simulation(client_test=fx.partition.iid(WIDER, num_clients=3)),
+        "client_test: inputs of shape (61,) are not allowed, those of the training data are of sh",
+    ),
+    "parameters of two types": (
+        lambda: simulation(model=typed(jnp.float16)),
+        "model: mlp has parameters of float16 and float32, they must all be of one floating type",
+    ),
+    "parameters of whole numbers": (
+        lambda: simulation(model=typed(jnp.int32)),
+        "model: mlp has parameters of float32 and int32, they must all be of one floating type",
+    ),
+    "a number that is several": (
+        lambda: one_round(fx.fedavg(learning_rate=np.array([0.1, 0.2]))),
+        "hyperparameters: algorithm.learning_rate: shape (2,) is not allowed, it must be one numb",
+    ),
+    "an optimizer with a key of its own": (
+        lambda: simulation(fx.fedavg(optimizer=lambda rate, _: optax.noisy_sgd(rate, key=1))),
+        "fedavg: optimizer, an optax transformation with a random key, is not allowed, all client",
     ),
     "a callback that is none": (
         lambda: fx.run(BUILT, rounds=1, on_progress=True),

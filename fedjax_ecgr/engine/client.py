@@ -89,9 +89,10 @@ class Report(NamedTuple):
     Attributes:
       loss: mean training loss over the examples of all local steps, each before its step.
       drift: ‖w_t − w_τ‖₂, how far the client went before any regulation.
-      squared_norm: ‖update uploaded‖₂².
+      squared_norm: ‖update that the server gets‖₂².
       num_steps: τ, int32.
-      finite: whether loss, update and statistics are free of NaN and Inf.
+      finite: whether loss, statistics and update, that before any attack, are free of NaN and Inf;
+        True of a client that took no step.
       regulator: the regulator's own info.
     """
 
@@ -161,6 +162,7 @@ def take_part(
     upload = _none_without_steps(taken, outcome.upload)
     key = client_key(start, slot, key_impl)
     update, transformed = _transform(work, start, memories, slot, upload.update, key)
+    honest = upload._replace(update=update)
     upload = upload._replace(update=_attack(work, start, slot, update, key))
     batch_stats = outcome.trained.batch_stats
     if outcome.batch_stats is not None:
@@ -171,7 +173,7 @@ def take_part(
         drift=outcome.trained.drift,
         squared_norm=squared_norm(upload.update, slot.weight.dtype),
         num_steps=slot.extent.num_steps,
-        finite=all_finite((upload, batch_stats, outcome.trained.loss)),
+        finite=all_finite((honest, batch_stats, outcome.trained.loss)) | ~taken,
         regulator=outcome.trained.info,
     )
     return Sent(upload, batch_stats, where(taken, after, memories), report)

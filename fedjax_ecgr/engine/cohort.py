@@ -95,7 +95,7 @@ def _losses(
     """Returns the mean loss of the global model over the examples of each of some clients."""
     work = setting.work
     dtype = start.participants.dtype
-    key = jax.random.fold_in(jax.random.key(0), streams.LOSSES)
+    key = jax.random.fold_in(streams.root(0), streams.LOSSES)
 
     def one(client: Array) -> Array:
         size = data.sizes[client]

@@ -267,7 +267,7 @@ def _judged(
     dtype = jnp.result_type(*jax.tree.leaves(params))
     inputs = normalise(examples, examples.inputs[rows], dtype)
     outputs, _ = model.apply(
-        params, batch_stats, inputs, mask=mask, train=False, key=jax.random.key(0)
+        params, batch_stats, inputs, mask=mask, train=False, key=streams.root(0)
     )
     labels = examples.labels[rows]
     count, labels = counted(labels, mask), without_padding(labels)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from fedjax_ecgr import check
-from fedjax_ecgr.engine import hosts
+from fedjax_ecgr.engine import hosts, streams
 from fedjax_ecgr.engine.placement import AXIS as CLIENTS
 from fedjax_ecgr.engine.program import Simulation
 from fedjax_ecgr.engine.room import Room, emptied, room_of
@@ -108,7 +108,7 @@ def check_members(members: Sequence[Member], rounds: int) -> None:
 def check_member(member: Member, rounds: int) -> None:
     """Raises `InputError` for a member that cannot be run."""
     check.count("seed", member.seed, low=0, high=MAX_SEED)
-    member.simulation.check(jax.random.key(member.seed), member.numbers)
+    member.simulation.check(streams.root(member.seed), member.numbers)
     check_schedule(member.simulation.setting.work.algorithm, rounds)
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_ecgr import check, metrics
+from fedjax_ecgr.engine import streams
 from fedjax_ecgr.engine.block import compilable
 from fedjax_ecgr.engine.local_steps import Work
 from fedjax_ecgr.engine.placement import Placement
@@ -80,7 +81,7 @@ def predict(setting: Setting, evaluation: Any, inputs: Inputs, one_by_one: bool)
     held = metrics.message_bytes((inputs.data, inputs.test)), metrics.message_bytes(state)
     judging = 0
     if inputs.test is not None:
-        key = jax.eval_shape(jax.random.key, 0)
+        key = jax.eval_shape(streams.root, 0)
         judging = _temporary(evaluation.lower(inputs.data, inputs.test, state, key, inputs.numbers))
     if one_by_one:
         return Memory(*held, 0, _round(setting, inputs, 1), judging)
@@ -163,7 +164,7 @@ def gib(size: int) -> str:
 def _round(setting: Setting, inputs: Inputs, chunk_size: int) -> int:
     layout = setting.placement._replace(chunk_size=chunk_size)
     block = compilable(setting._replace(placement=layout))
-    key, count = jax.eval_shape(jax.random.key, 0), jax.ShapeDtypeStruct((), jnp.int32)
+    key, count = jax.eval_shape(streams.root, 0), jax.ShapeDtypeStruct((), jnp.int32)
     return _temporary(block.lower(inputs.data, inputs.state, key, inputs.numbers, count, 1))
 
 

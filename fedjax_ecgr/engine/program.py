@@ -42,7 +42,7 @@ from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.samplers import uniform
 from fedjax_ecgr.samplers.base import Sampler
 from fedjax_ecgr.systems.base import System
-from fedjax_ecgr.types import Array, Loss, PyTree
+from fedjax_ecgr.types import AnyArray, Array, Loss, PyTree
 
 _MOST_STEPS = 2**31 - 1
 
@@ -181,6 +181,7 @@ def simulation(
     layout = choose_placement(
         placement, cohort_size, chunk_size=chunk_size, num_devices=num_devices
     )
+    _check_params(model)
     num_classes = _num_classes(model, loss, data.examples)
     check.number("malicious_share", malicious_share, low=0, high=1, high_open=True)
     sampler = uniform() if sampler is None else sampler
@@ -238,15 +239,25 @@ def _inputs(setting: Setting, data: FederatedDataset, held: _Held) -> Inputs:
     """Returns the data as programs take it, checked, with room for a round number of batches."""
     work = setting.work
     validate(data, work.num_classes)
-    data = padded(data, work.batch_size)
+    data = padded(_counted_in_int32(data), work.batch_size)
     most = _MOST_STEPS // -(-data.indices.shape[1] // work.batch_size)
     check.count(
         "local_epochs", work.local_epochs, high=most, why="local steps are counted in int32"
     )
     tests = _tests(work.algorithm, data, held, work.num_classes)
     if tests is not None and tests.clients is not None:
-        tests = tests._replace(clients=padded(tests.clients, setting.eval_batch_size))
+        clients = _counted_in_int32(tests.clients)
+        tests = tests._replace(clients=padded(clients, setting.eval_batch_size))
     return Inputs(data, tests)
+
+
+def _counted_in_int32(data: FederatedDataset) -> FederatedDataset:
+    """Returns the data with rows and sizes that can be counted with, whatever holds the user's."""
+
+    def counted(x: AnyArray) -> AnyArray:
+        return x if x.dtype == np.int32 else x.astype(np.int32)
+
+    return data._replace(indices=counted(data.indices), sizes=counted(data.sizes))
 
 
 def _assembled(parts: _Parts, inputs: Inputs) -> Simulation:
@@ -266,7 +277,7 @@ def _assembled(parts: _Parts, inputs: Inputs) -> Simulation:
     ) -> Evaluation:
         given = numbers if hyperparameters is None else hyperparameters
         given = jax.tree.map(lambda x: jnp.asarray(x, float), given)
-        key = jax.random.key(0) if key is None else key
+        key = streams.root(0) if key is None else key
         return parts.judge(*on_devices(), state, key, given)
 
     return Simulation(
@@ -380,6 +391,7 @@ def _tests(
 ) -> Tests | None:
     """Returns all that evaluations take, checked; None where nothing is to be evaluated."""
     test, client_test, _ = held
+    _check_held(data, held)
     if client_test is not None:
         validate(client_test, num_classes)
         if client_test.num_clients != data.num_clients:
@@ -419,6 +431,23 @@ def _tests(
     return Tests(whole, client_test, judged, validation)
 
 
+def _check_held(data: FederatedDataset, held: _Held) -> None:
+    """Raises `InputError` for examples of another shape than the training data's."""
+    own = None if held.client_test is None else held.client_test.examples
+    wanted = data.examples.inputs.shape[1:]
+    for name, examples in (
+        ("test", held.test),
+        ("client_test", own),
+        ("validation", held.validation),
+    ):
+        given = wanted if examples is None else np.shape(examples.inputs)[1:]
+        if given != wanted:
+            raise check.InputError(
+                f"{name}: inputs of shape {given} are not allowed, those of the training data are "
+                f"of shape {wanted}"
+            )
+
+
 def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
     """Returns the shapes of what a client makes of its round."""
     setting = fitted(setting, data)
@@ -450,7 +479,7 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
         return done._replace(upload=upload, batch_stats=batch_stats, state=received)
 
     numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers_of(setting))
-    key = jax.eval_shape(jax.random.key, 0)
+    key = jax.eval_shape(streams.root, 0)
     return jax.eval_shape(outcome, key, jax.eval_shape(as_stored, data), numbers)
 
 
@@ -469,7 +498,7 @@ def _with_messages(setting: Setting, sent: Outcome) -> Setting:
 
 def _stated(first: Callable[[Array], State], numbers: PyTree) -> tuple[PyTree, PyTree]:
     """Returns the shapes of the first state and of the hyperparameters."""
-    state = jax.eval_shape(first, jax.eval_shape(jax.random.key, 0))
+    state = jax.eval_shape(first, jax.eval_shape(streams.root, 0))
     return state, jax.tree.map(lambda x: jnp.asarray(x, float), numbers)
 
 
@@ -524,6 +553,17 @@ def _everywhere(layout: Placement) -> NamedSharding | None:
     return None if layout.mesh is None else NamedSharding(layout.mesh, PartitionSpec())
 
 
+def _check_params(model: Model) -> None:
+    """Raises `InputError` unless all parameters are of one floating type."""
+    params, _ = jax.eval_shape(model.init, jax.eval_shape(streams.root, 0))
+    types = sorted({str(x.dtype) for x in jax.tree.leaves(params)})
+    if len(types) != 1 or not jnp.issubdtype(types[0], jnp.floating):
+        given = " and ".join(types) or "no type"
+        raise check.InputError(
+            f"model: {model.name} has parameters of {given}, they must all be of one floating type"
+        )
+
+
 def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
     """Returns the width of the outputs; raises `InputError` if data, model and loss clash."""
 
@@ -538,7 +578,7 @@ def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
         jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)
         for x in jax.eval_shape(as_stored, (examples.inputs, examples.labels))
     )
-    key = jax.eval_shape(jax.random.key, 0)
+    key = jax.eval_shape(streams.root, 0)
     takes = f"model: {model.name} does not take inputs of shape {inputs.shape[1:]}"
     outputs = _shape_of(takes, forward, key, inputs)
     wanted = f"({', '.join(map(str, labels.shape))}, classes)"

@@ -1,5 +1,6 @@
 """One round: choose a cohort, train its clients, average or aggregate, let the server step."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ from fedjax_ecgr.engine.client import (
     take_part,
 )
 from fedjax_ecgr.engine.cohort import Asked, ask
-from fedjax_ecgr.engine.local_steps import Extent
+from fedjax_ecgr.engine.local_steps import Extent, where
 from fedjax_ecgr.engine.placement import ClientFunction, map_reduce
 from fedjax_ecgr.engine.setting import Setting, check_names, fitted, numbers_of, typed
 from fedjax_ecgr.engine.state import ServerState, State, moved, starting_point
@@ -38,12 +39,13 @@ class RoundInfo(NamedTuple):
       cohort: [cohort] int32, the clients that were chosen.
       asked: int32, how many of them were asked: those to which the sampler gave a weight.
       learning_rate: η_t.
-      train_loss: Σ p_i (mean training loss of client i during its local steps).
+      train_loss: Σ p_i (mean training loss of client i during its local steps); this and the next
+        two are NaN of a round in which nobody took part.
       drift: local-global divergence, Σ p_i ‖w_t − w_{i,τ}‖₂ with w_{i,τ} the local end points
         before any regulation.
       update_variance: variance of the client updates, Σ p_i ‖u_i − ū‖₂², ū = Σ p_i u_i, of what the
-        clients upload (FedNova's u_i / τ_i); what is below about 1e-6 Σ p_i ‖u_i‖² is rounding in
-        float32.
+        server gets (FedNova's u_i / τ_i; what attacks made of it); what is below about
+        1e-6 Σ p_i ‖u_i‖² is rounding in float32.
       seconds: how long the round took by the system's virtual clock; 0 without one.
       finite: whether the new global parameters and statistics are free of NaN and Inf.
       clients: each client's `Report`, [cohort] leaves.
@@ -99,11 +101,13 @@ class _Kept(NamedTuple):
 
 
 class _Aggregated(NamedTuple):
-    """What the server makes of all updates, and their mean."""
+    """What the server makes of all updates, their mean, and Σ p_i ‖u_i‖² and ‖u_i‖² of each."""
 
     update: PyTree
     mean: PyTree
     state: PyTree
+    mean_square: Array
+    squares: Array
 
 
 def run_round(
@@ -151,17 +155,18 @@ def run_round(
             lambda old, new: old.at[clients].set(new), state.clients, kept.memories
         ),
     )
-    variance = sums.squared_norm - squared_norm(aggregated.mean, now.dtype)
+    variance = aggregated.mean_square - squared_norm(aggregated.mean, now.dtype)
+    anybody = now.asked.present.any()
     info = RoundInfo(
         cohort=clients,
         asked=jnp.sum(now.asked.cohort.weights > 0, dtype=jnp.int32),
         learning_rate=now.start.local.learning_rate,
-        train_loss=sums.loss,
-        drift=sums.drift,
-        update_variance=jnp.maximum(variance, 0),
+        train_loss=jnp.where(anybody, sums.loss, jnp.nan),
+        drift=jnp.where(anybody, sums.drift, jnp.nan),
+        update_variance=jnp.where(anybody, jnp.maximum(variance, 0), jnp.nan),
         seconds=now.asked.seconds,
         finite=all_finite((params, batch_stats)),
-        clients=kept.report,
+        clients=kept.report._replace(squared_norm=aggregated.squares),
     )
     return after, info
 
@@ -193,7 +198,7 @@ def _gather(now: _Now) -> PyTree:
         own = jax.tree.map(lambda x: x[slot.client], memories)
         seen, local = at_client(now.setting.work, start, own, data, slot, longest, now.key_impl)
         sent = gather(seen, local)
-        return jax.tree.map(lambda x: jnp.where(slot.weight > 0, slot.weight * x, 0), sent), ()
+        return _times(slot.weight, sent), ()
 
     return _of_all(now, client)[0]
 
@@ -226,25 +231,34 @@ def _of_all(now: _Now, client: ClientFunction) -> tuple[PyTree, PyTree]:
 def _weighted(setting: Setting, weight: Array, sent: Sent) -> _Sums:
     upload, report = sent.upload, sent.report
 
-    def times(factor: Array | float, tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda x: factor * x, tree)
-
-    return _Sums(
-        update=() if setting.stacks else times(weight, upload.update),
-        weighted=times(weight, upload.weighted),
-        uniform=times(1 / setting.cohort_size, upload.uniform),
-        batch_stats=times(weight, sent.batch_stats),
-        loss=weight * report.loss,
-        drift=weight * report.drift,
-        squared_norm=weight * report.squared_norm,
+    sums = _Sums(
+        update=() if setting.stacks else upload.update,
+        weighted=upload.weighted,
+        uniform=(),
+        batch_stats=sent.batch_stats,
+        loss=report.loss,
+        drift=report.drift,
+        squared_norm=report.squared_norm,
     )
+    uniform = jax.tree.map(lambda x: 1 / setting.cohort_size * x, upload.uniform)
+    return _times(weight, sums)._replace(uniform=uniform)
+
+
+def _times(weight: Array, tree: PyTree) -> PyTree:
+    """Returns p_i x of all leaves x; 0 of a client without weight, which may have no number."""
+
+    def one(x: Array) -> Array:
+        kind = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else weight.dtype
+        return jnp.where(weight > 0, weight.astype(kind) * x.astype(kind), 0)
+
+    return jax.tree.map(one, tree)
 
 
 def _aggregate(now: _Now, sums: _Sums, kept: _Kept) -> _Aggregated:
     """Makes one update of all: their mean, or what the aggregator has of them after an attack."""
-    before = now.state.server.aggregator
+    before, norms = now.state.server.aggregator, (sums.squared_norm, kept.report.squared_norm)
     if not now.setting.stacks:
-        return _Aggregated(sums.update, sums.update, before)
+        return _Aggregated(sums.update, sums.update, before, *norms)
     attack, aggregator = now.setting.work.attack, now.setting.work.algorithm.aggregator
     weights, present = now.asked.slots.weight, now.asked.present
     updates = jax.tree.map(
@@ -260,6 +274,8 @@ def _aggregate(now: _Now, sums: _Sums, kept: _Kept) -> _Aggregated:
             now.start.numbers.get("attack", {}),
         )
         updates = attack.together(updates, attacking)
+        squares = jax.vmap(partial(squared_norm, dtype=now.dtype), axis_size=present.size)(updates)
+        norms = jnp.where(present, weights * squares, 0).sum(), squares
     received = Received(
         now.asked.cohort.clients,
         weights,
@@ -270,9 +286,9 @@ def _aggregate(now: _Now, sums: _Sums, kept: _Kept) -> _Aggregated:
     )
     mean_update, _ = mean(updates, (), received)
     if aggregator is None:
-        return _Aggregated(mean_update, mean_update, before)
+        return _Aggregated(mean_update, mean_update, before, *norms)
     update, after = aggregator.aggregate(updates, before, received)
-    return _Aggregated(update, mean_update, after)
+    return _Aggregated(update, mean_update, after, *norms)
 
 
 def _step(now: _Now, upload: Upload) -> tuple[PyTree, PyTree, PyTree]:
@@ -289,8 +305,15 @@ def _step(now: _Now, upload: Upload) -> tuple[PyTree, PyTree, PyTree]:
     )
     direction, algorithm_state = algorithm.server(server, upload)
     optimizer = algorithm.server_optimizer(server.hyperparameters)
-    changes, optimizer_state = optimizer.update(direction, state.server.optimizer, state.params)
+    # a first state may hold numbers, as that of optax.inject_hyperparams does
+    first = jax.tree.map(_in_type_of, optimizer.init(state.params), state.server.optimizer)
+    before = where(state.round == 0, first, state.server.optimizer)
+    changes, optimizer_state = optimizer.update(direction, before, state.params)
     return optax.apply_updates(state.params, changes), algorithm_state, optimizer_state
+
+
+def _in_type_of(x: Array, like: Array) -> Array:
+    return x if x.dtype == like.dtype else x.astype(like.dtype)
 
 
 def _new_statistics(now: _Now, sums: _Sums) -> PyTree:
@@ -299,4 +322,10 @@ def _new_statistics(now: _Now, sums: _Sums) -> PyTree:
     if not jax.tree.leaves(sums.batch_stats):
         return before
     any_present = now.asked.present.any()
-    return jax.tree.map(lambda new, old: jnp.where(any_present, new, old), sums.batch_stats, before)
+
+    def one(new: Array, old: Array) -> Array:
+        if not jnp.issubdtype(old.dtype, jnp.inexact):
+            new = jnp.round(new)  # the mean of counts, which weights leave a little beside them
+        return jnp.where(any_present, new.astype(old.dtype), old)
+
+    return jax.tree.map(one, sums.batch_stats, before)

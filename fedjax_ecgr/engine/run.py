@@ -12,7 +12,7 @@ from fedjax_ecgr import check, metrics
 from fedjax_ecgr.algorithms import Algorithm
 from fedjax_ecgr.algorithms.common import constant
 from fedjax_ecgr.data.federated import FederatedDataset
-from fedjax_ecgr.engine import hosts
+from fedjax_ecgr.engine import hosts, streams
 from fedjax_ecgr.engine.evaluation import Evaluation
 from fedjax_ecgr.engine.program import Simulation, simulation
 from fedjax_ecgr.engine.round import RoundInfo
@@ -48,7 +48,8 @@ class History(NamedTuple):
     """What a run recorded.
 
     Attributes:
-      table: one array of [rounds] for each column; NaN where a round was not evaluated.
+      table: one array of [rounds] for each column; NaN where a round was not evaluated, or nobody
+        took part in it.
         round: 1 for the first.
         learning_rate, train_loss, drift, update_variance: see `RoundInfo`.
         bytes_up, bytes_down: of the messages from those of the cohort that sent something, and to
@@ -77,10 +78,11 @@ class History(NamedTuple):
         """
         accuracy = self.table["test_accuracy"]
         evaluated = accuracy[~np.isnan(accuracy)]
+        losses = self.table["train_loss"][~np.isnan(self.table["train_loss"])]
         seconds = self.run_seconds
         summary: dict[str, Any] = {
             "rounds": len(accuracy),
-            "final_train_loss": float(self.table["train_loss"][-1]) if len(accuracy) else None,
+            "final_train_loss": float(losses[-1]) if losses.size else None,
             "bytes_up": int(self.table["bytes_up"].sum()),
             "bytes_down": int(self.table["bytes_down"].sum()),
             "simulated_seconds": float(self.table["seconds"].sum()),
@@ -127,7 +129,7 @@ class Progress(NamedTuple):
 
     Attributes:
       round: rounds done.
-      train_loss: of the last round.
+      train_loss: of the last round; NaN if nobody took part in it.
       accuracy: of the last evaluation, or NaN.
       rounds_per_second: of the last block, compilation apart.
       table: the block's rows, as in `History.table`.
@@ -215,7 +217,7 @@ def run(
     done = 0 if after is None else _rounds_of(after, rounds)
     length = min(eval_every, rounds)
     numbers = built.hyperparameters if hyperparameters is None else hyperparameters
-    key = jax.random.key(seed)
+    key = streams.root(seed)
     parts: list[tuple[Table, np.ndarray]] = []
     if after is not None:
         parts.append((after.table, after.cohorts))

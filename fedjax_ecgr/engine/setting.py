@@ -97,6 +97,13 @@ def typed(numbers: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
 
     The others are of clients, steps, seconds and bytes, of which a half-precision type holds few.
     """
+    for path, number in jax.tree.leaves_with_path(numbers):
+        if np.ndim(number):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise check.InputError(
+                f"hyperparameters: {name}: shape {np.shape(number)} is not allowed, it must be one "
+                "number (jax.vmap runs a round with each of several)"
+            )
     counting = counting_dtype(dtype)
     return {
         name: jax.tree.map(partial(jnp.asarray, dtype=counting if name in _COUNTED else dtype), of)

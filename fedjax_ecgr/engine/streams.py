@@ -5,7 +5,10 @@ Of a round's key: the server's are the largest, every other number is a client. 
 in one round begin with its trainings, counted from 0.
 """
 
+import jax
 import numpy as np
+
+from fedjax_ecgr.types import AnyArray, Array
 
 _LAST = 2**32 - 1
 
@@ -18,3 +21,13 @@ EVALUATION = np.uint32(_LAST - 9)
 
 # of a client in a round
 TRANSFORM, CLIENT_ATTACK = 2**31, 2**31 + 1
+
+
+# of all runs, whatever JAX's default is: others may draw other numbers for clients that run at once
+# than for each alone
+IMPL = "threefry2x32"
+
+
+def root(seed: int | AnyArray) -> Array:
+    """Returns the key of a run."""
+    return jax.random.key(seed, impl=IMPL)

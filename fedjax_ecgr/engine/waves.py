@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fedjax_ecgr import metrics
-from fedjax_ecgr.engine import hosts, memory
+from fedjax_ecgr.engine import hosts, memory, streams
 from fedjax_ecgr.engine.block import run_block
 from fedjax_ecgr.engine.evaluation import Evaluation, judge
 from fedjax_ecgr.engine.groups import AXIS, Group, Layout, Member
@@ -175,7 +175,7 @@ def start_wave(
     for number in wave:
         member = members[number]
         if member.seed not in begun:
-            begun[member.seed] = hosts.fetch(member.simulation.init(jax.random.key(member.seed)))
+            begun[member.seed] = hosts.fetch(member.simulation.init(streams.root(member.seed)))
     states = [begun[members[number].seed] for number in _filled(group, wave)]
     places, cohort = group.layout.wave, members[wave[0]].simulation.setting.cohort_size
     dtype = jnp.result_type(*jax.tree.leaves(states[0].params))
@@ -270,7 +270,7 @@ def _program(
         shared: list[Array], state: State, slot: _Slot, count: Array
     ) -> tuple[State, RoundInfo, Evaluation | None]:
         data, tests = inputs_of(shared, slot.own)
-        key = jax.random.key(slot.seed)
+        key = streams.root(slot.seed)
         if at_once:  # the same for all, so that they skip what is beyond it together
             count = jax.lax.pmax(count, _AT_ONCE)
         state, infos = run_block(setting, data, state, key, slot.numbers, count, length)

@@ -130,9 +130,9 @@ def broadcast_mask(mask: Array, inputs: Array) -> Array:
 
 
 def keep_if_empty(mask: Array, new: PyTree, old: PyTree) -> PyTree:
-    """Returns the new statistics, or the old ones where no row counts."""
+    """Returns the new statistics in the old ones' types; the old ones where no row counts."""
     some = jnp.any(mask)
-    return jax.tree.map(lambda n, o: jnp.where(some, n, o), new, old)
+    return jax.tree.map(lambda n, o: jnp.where(some, n.astype(o.dtype), o), new, old)
 
 
 def _split(module: "nnx.Module") -> tuple[Any, "nnx.State", "nnx.State", "nnx.State"]:

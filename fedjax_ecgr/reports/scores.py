@@ -75,9 +75,11 @@ def worst_client_accuracy(rows: Rows) -> float:
 
 
 def train_loss(rows: Rows) -> float:
-    """Returns the training loss of the last round, Σ p_i (client i's mean over its local steps)."""
-    loss = rows["train_loss"]
-    return float(loss[-1]) if loss.size else math.nan
+    """Returns the training loss of the last round, Σ p_i (client i's mean over its local steps).
+
+    Rounds in which nobody took part are passed over, here and below.
+    """
+    return _last(rows["train_loss"])
 
 
 def divergence(rows: Rows) -> float:
@@ -85,7 +87,8 @@ def divergence(rows: Rows) -> float:
 
     w_{i,τ} is where client i's local steps ended, before any regulation, from round t's w_t.
     """
-    return float(rows["drift"].mean()) if rows["drift"].size else math.nan
+    drift = _there(rows["drift"])
+    return float(drift.mean()) if drift.size else math.nan
 
 
 def gradient_variance(rows: Rows) -> float:
@@ -96,7 +99,8 @@ def gradient_variance(rows: Rows) -> float:
     clients, not over batches; it scales with the square of the step size, and so compares only
     what takes the same.
     """
-    return float(rows["update_variance"].sum()) if rows["update_variance"].size else math.nan
+    variance = _there(rows["update_variance"])
+    return float(variance.sum()) if variance.size else math.nan
 
 
 def rounds_to(target: float, rows: Rows) -> float:
@@ -166,6 +170,7 @@ def mean_of_last_ten(values: np.ndarray) -> float:
 
 
 def _there(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, np.float64)  # in which sums of float32 do not overflow
     return values[~np.isnan(values)]
 
 

@@ -35,7 +35,7 @@ import numpy as np
 
 from fedjax_ecgr import check
 from fedjax_ecgr.check import InputError
-from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation, run
+from fedjax_ecgr.engine import DivergedError, History, Progress, Simulation, run, streams
 from fedjax_ecgr.engine.hosts import refuse_several
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.run import COLUMNS, Table, no_rows
@@ -78,7 +78,7 @@ def record(
       OSError: if something cannot be written; it names the file.
     """
     refuse_several("folder")
-    built.check(jax.random.key(config.seed), built.hyperparameters)
+    built.check(streams.root(config.seed), built.hyperparameters)
     folder = _create(Path(folder), config, built)
     with locked(folder):
         return _record(config, built, folder, None, on_progress)
@@ -111,7 +111,7 @@ def resume(
         config = recorded.config
         if recorded.status in ("finished", "diverged"):
             raise InputError(f"{folder}: nothing is left of the run, it {_ENDS[recorded.status]}")
-        like = _standing(built.init(jax.random.key(config.seed)), config, [], [])
+        like = _standing(built.init(streams.root(config.seed)), config, [], [])
         saved = Checkpoints(folder / CHECKPOINT).latest(RUN, like)
         after = None
         if saved is not None:

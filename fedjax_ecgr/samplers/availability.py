@@ -41,7 +41,7 @@ def availability(
     numbers = {"period": period, "available_share": available_share}
 
     def init(num_clients: int) -> Array:
-        key = jax.random.key(offset_seed)
+        key = jax.random.key(offset_seed, impl="threefry2x32")
         return jax.random.permutation(key, jnp.arange(num_clients, dtype=jnp.int32))
 
     return Sampler("availability", numbers, _sample, init)

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from fedjax_ecgr.check import InputError
+from fedjax_ecgr import check
 from fedjax_ecgr.types import Array, Hyperparameters, PyTree
 
 
@@ -71,13 +70,8 @@ def from_optax(transformation: optax.GradientTransformation, name: str) -> Trans
 
     def init(params: PyTree) -> PyTree:
         state = transformation.init(params)
-        for leaf in jax.tree.leaves(state):
-            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == jnp.uint32:
-                raise InputError(
-                    f"transforms: {name}, an optax transformation with a random key, is not "
-                    "allowed, all clients would draw the same (a Transform is given each client's "
-                    "own key, Sending.key)"
-                )
+        instead = " (a Transform is given each client's own key, Sending.key)"
+        check.keyless(f"transforms: {name}", state, instead)
         return state
 
     def update(update: PyTree, state: PyTree, sending: Sending) -> tuple[PyTree, PyTree]:

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 import fedjax_ecgr as fx
 from fedjax_ecgr.algorithms import ALGORITHMS
 from fedjax_ecgr.data import from_assignment, from_owners
-from fedjax_ecgr.engine import local_steps, placement
+from fedjax_ecgr.engine import local_steps, placement, streams
 from fedjax_ecgr.engine.client import Memories, Slot, Start, _label_counts, outcome_of, take_part
 from fedjax_ecgr.engine.local_steps import Extent
 from fedjax_ecgr.models import MODELS
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.samplers.uniform import draw
+from tests import quick
 from tests.models.alive import drawn
 from tests.plain import federation as plain
 
@@ -764,6 +765,61 @@ def test_other_kinds_of_keys_work():
     key = jax.random.key(0, impl="rbg")
     _, info = jax.jit(built.round)(built.init(key), key, built.hyperparameters)
     assert np.isfinite(info.train_loss)
+
+
+def test_layouts_agree_whatever_kind_of_key_is_jaxs_default(monkeypatch):
+    """Of `rbg` clients that run at once would draw other orders than each alone."""
+    monkeypatch.setattr(jax.random, "key", quick.THREEFRY)  # as users draw
+    monkeypatch.setattr(streams, "IMPL", "threefry2x32")
+    before = jax.config.jax_default_prng_impl
+    jax.config.update("jax_default_prng_impl", "rbg")
+    try:
+        losses = [
+            fx.simulate(
+                method("fedavg", True), model(), federation(), rounds=2, batch_size=BATCH, **layout
+            ).table["train_loss"]
+            for layout in (PLACEMENTS["scan"], PLACEMENTS["vmap"])
+        ]
+    finally:
+        jax.config.update("jax_default_prng_impl", before)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_counts_among_the_statistics_stay_whole():
+    """Clients that saw as many batches are averaged to that number, whatever they weigh."""
+
+    def apply(params, stats, inputs, *, mask, train, key):
+        seen = {"batches": stats["batches"] + 1} if train else stats
+        return inputs * params["w"][None], seen
+
+    net = Model(
+        "count", lambda key: ({"w": jnp.ones(1)}, {"batches": jnp.zeros((), jnp.int32)}), apply
+    )
+    inputs = np.ones((49, 1), np.float32)
+    examples = fx.Examples(inputs, np.zeros(49, np.int32), np.array(0.0), np.array(1.0))
+    data = from_owners(examples, np.arange(49) % 7, 7)
+    built = fx.simulation(fx.fedavg(), net, data, batch_size=7, loss=halved_square)
+    _, state, _ = after(built, 3)
+    assert state.batch_stats["batches"].dtype == jnp.int32
+    assert state.batch_stats["batches"] == 3
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.int16, np.int64])
+def test_rows_and_sizes_may_be_held_in_any_whole_numbers(kind):
+    data = federation()
+    small = data._replace(indices=data.indices.astype(kind), sizes=data.sizes.astype(kind))
+    ends = []
+    for held in (data, small):
+        own = from_owners(held.examples, np.arange(33) % 6, 6)
+        own = own._replace(
+            indices=own.indices.astype(held.indices.dtype), sizes=own.sizes.astype(held.sizes.dtype)
+        )
+        built = fx.simulation(
+            method("fedavg", True), model(), held, batch_size=BATCH, placement="scan",
+            test=held.examples, client_test=own,
+        )  # fmt: skip
+        ends.append(fx.run(built, rounds=2).table)
+    chex.assert_trees_all_equal(*ends)
 
 
 SMALL_MODELS = {

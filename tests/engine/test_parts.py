@@ -5,13 +5,18 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fedjax_ecgr as fx
 from fedjax_ecgr.aggregators.base import Aggregator
+from fedjax_ecgr.algorithms import Outcome, Upload
+from fedjax_ecgr.algorithms import algorithm as own_algorithm
+from fedjax_ecgr.attacks import ATTACKS
 from fedjax_ecgr.attacks.base import Attack
 from fedjax_ecgr.data import from_owners
 from fedjax_ecgr.engine.cohort import malicious_clients
+from fedjax_ecgr.reports.scores import SCORES
 from fedjax_ecgr.samplers.base import Cohort, Sampler
 from fedjax_ecgr.systems.base import System, Work
 from fedjax_ecgr.transforms.base import Transform
@@ -294,8 +299,90 @@ def test_a_cohort_of_which_nobody_sends_anything_changes_nothing():
     for algorithm in (fx.fedavg(), fx.scaffold(regulator=fx.ecgr()), fx.fednova()):
         total, state, infos = moved(simulation(algorithm=algorithm, system=nobody))
         assert (total == 0).all()
-        assert np.isfinite(infos.train_loss).all()
+        assert infos.finite.all()
+        assert infos.clients.finite.all()
         assert all((np.asarray(x) == 0).all() for x in jax.tree.leaves(state.clients))
+
+
+def test_a_round_without_anybody_has_no_loss_and_means_leave_it_out():
+    def work(key, devices, task, numbers):
+        return Work(jnp.where(task.round % 2 == 1, 0, task.num_steps), jnp.float32(1))
+
+    built = simulation(system=System("every_other", {}, lambda key, n, numbers: (), work))
+    told = []
+    history = fx.run(built, rounds=4, on_progress=told.append)
+    for name in ("train_loss", "drift", "update_variance"):
+        assert np.isnan(history.table[name]).tolist() == [False, True, False, True]
+    assert np.isnan(told[1].train_loss)
+    assert told[2].train_loss == history.table["train_loss"][2]
+    kept = {name: column[::2] for name, column in history.table.items()}
+    assert history.summary()["final_train_loss"] == kept["train_loss"][-1] > 0
+    for score in ("train_loss", "divergence", "gradient_variance"):
+        value = SCORES[score].of(history.table)
+        assert value == SCORES[score].of(kept) > 0
+
+
+@pytest.mark.parametrize("name", ["ipm", "lie", "min_max", "fang"])
+@pytest.mark.parametrize("stacked", [False, True], ids=["mean", "aggregator"])
+def test_variance_is_of_what_colluding_clients_made_of_their_updates(name, stacked, x64):
+    options = {"attack": ATTACKS[name](), "malicious_share": 0.34}
+    updates, weights, infos = each_update(**options)
+    if not stacked:
+        infos = moved(simulation(**options))[2]
+    squares = (updates**2).sum(axis=1)
+    assert np.abs(updates - plain_updates("scan")[0]).max() > 1e-3
+    np.testing.assert_allclose(infos.clients.squared_norm[0], squares, rtol=1e-12)
+    expected = weights @ squares - ((weights @ updates) ** 2).sum()
+    np.testing.assert_allclose(infos.update_variance[0], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_client_that_lies_in_nan_does_not_end_a_run_whose_aggregator_is_not_moved(layout):
+    def alone(update, attacking):
+        return jax.tree.map(lambda u: jnp.full_like(u, jnp.nan), update)
+
+    attack = Attack("nan", {}, alone=alone)
+    options = {"attack": attack, "malicious_share": 0.34, **LAYOUTS[layout]}
+    robust = simulation(algorithm=fx.fedavg(aggregator=fx.aggregators.median()), **options)
+    history = fx.run(robust, rounds=3, seed=3)
+    assert np.isfinite(history.table["train_loss"]).all()
+    with pytest.raises(fx.DivergedError, match="in the server's step"):
+        fx.run(simulation(**options), rounds=3, seed=3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_a_client_without_examples_makes_of_its_round_is_left_out(layout):
+    """Its size is 0, and 0 / 0 no number."""
+
+    def client(client, local):
+        trained = client.train()
+        update = jax.tree.map(lambda u: u / client.size.astype(u.dtype), trained.update)
+        return Outcome(Upload(update, weighted=trained.loss / client.weight), local.state, trained)
+
+    shared = own_algorithm("shared", {}, client=client)
+    state, infos = after(simulation(algorithm=shared, **LAYOUTS[layout]))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+    assert infos.clients.finite.all()
+    assert infos.finite.all()
+    assert np.isfinite([infos.train_loss, infos.update_variance]).all()
+
+
+def test_an_optimizer_of_the_server_may_keep_the_numbers_in_its_state(x64):
+    """As `optax.inject_hyperparams` does: those of the round count, not the factory's."""
+
+    found = []
+    for sgd in (optax.inject_hyperparams(optax.sgd), optax.sgd):
+
+        def optimizer(numbers, sgd=sgd):
+            return sgd(learning_rate=numbers["server_learning_rate"], momentum=0.9)
+
+        built = simulation(algorithm=fx.fedavg(server_optimizer=optimizer))
+        own = {**built.hyperparameters["algorithm"], "server_learning_rate": 0.25}
+        numbers = {**built.hyperparameters, "algorithm": own}
+        with jax.numpy_dtype_promotion("standard"):  # optax's inject_hyperparams needs it
+            history = fx.run(built, rounds=3, hyperparameters=numbers)
+        found.append(history.table["train_loss"])
+    np.testing.assert_allclose(*found, rtol=1e-12)
 
 
 def test_each_reaches_the_server_and_the_server_optimizer_keeps_its_state(x64):

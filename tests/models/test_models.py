@@ -10,7 +10,9 @@ import optax
 import pytest
 from flax import linen, nnx
 
+import fedjax_ecgr as fx
 from fedjax_ecgr.check import InputError
+from fedjax_ecgr.data import from_owners
 from fedjax_ecgr.data.federated import Spec
 from fedjax_ecgr.models import MODELS, bncnn, from_linen, from_nnx, lenet, mlp
 from fedjax_ecgr.models.layers import batch_norm, batch_norm_init
@@ -444,6 +446,40 @@ def test_adapted_model_trains_and_keeps_statistics(library):
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, stats)
     assert all(jax.tree.leaves(moved))
     assert jax.tree.structure(before) == jax.tree.structure(stats)
+
+
+class NnxDouble(nnx.Module):
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(6, 3, param_dtype=float, rngs=rngs)
+        self.norm = nnx.BatchNorm(3, param_dtype=float, rngs=rngs)
+
+    def __call__(self, x, *, mask):
+        return self.norm(self.linear(x), mask=mask)
+
+
+class LinenDouble(linen.Module):
+    @linen.compact
+    def __call__(self, x, *, train, mask):
+        x = linen.Dense(3, param_dtype=float)(x)
+        return linen.BatchNorm(param_dtype=float, use_running_average=not train)(x, mask=mask)
+
+
+@pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")  # within nnx
+@pytest.mark.parametrize("library", ADAPTED)
+def test_adapted_model_keeps_its_types_in_float64(library, x64):
+    """Flax's statistics are float32 beside parameters in float64."""
+    nets = {"nnx": lambda: from_nnx(NnxDouble)}
+    nets["linen"] = lambda: from_linen(LinenDouble(), Spec((6,), 3), dtype=float)
+    rng = np.random.default_rng(0)
+    examples = fx.Examples(
+        rng.normal(size=(20, 6)), rng.integers(0, 3, 20), np.array(0.0), np.array(1.0)
+    )
+    data = from_owners(examples, np.arange(20) % 2, 2)
+    with jax.numpy_dtype_promotion("standard"):  # Flax needs it
+        built = fx.simulation(fx.fedavg(), nets[library](), data, batch_size=8)
+        before = jax.tree.map(lambda x: (x.shape, x.dtype), built.init(KEY))
+        state = fx.run(built, rounds=2).state
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == before
 
 
 @pytest.mark.parametrize("library", ADAPTED)

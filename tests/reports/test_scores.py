@@ -49,6 +49,13 @@ def test_without_a_round_there_is_no_measure(name):
     assert math.isnan(scores(0.75)[name].of(nothing))
 
 
+@pytest.mark.parametrize("name", ["divergence", "gradient_variance"])
+def test_numbers_near_the_end_of_float32_are_added_up(name):
+    column = {"divergence": "drift", "gradient_variance": "update_variance"}[name]
+    rows = {**ROWS, column: np.full(6, 3e38, np.float32)}
+    assert SCORES[name].of(rows) == pytest.approx(3e38 * (6 if name == "gradient_variance" else 1))
+
+
 def test_a_target_that_is_not_reached_has_no_measure():
     high = scores(0.81)
     for name in high.keys() - SCORES.keys():
