@@ -131,7 +131,9 @@ def keyless(what: str, state: Any, instead: str = "") -> None:
       instead: what may be done instead, for the message.
     """
     for leaf in jax.tree.leaves(state):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == np.uint32:
+        kind = getattr(leaf, "dtype", np.dtype(float))
+        old_style = kind == np.uint32 and leaf.shape[-1:] in ((2,), (4,))
+        if old_style or jax.dtypes.issubdtype(kind, jax.dtypes.prng_key):
             raise InputError(
                 f"{what}, an optax transformation with a random key, is not allowed, all clients "
                 f"would draw the same{instead}"

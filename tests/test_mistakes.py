@@ -37,6 +37,10 @@ def typed(kind):
     return NET._replace(init=init)
 
 
+def broken(key):
+    raise ValueError("no weights here\nat all")
+
+
 def one_round(algorithm):
     built = simulation(algorithm)
     key = jax.random.key(0)
@@ -211,6 +215,10 @@ MISTAKES = {
     "clients' test examples of another shape": (
         lambda: simulation(client_test=fx.partition.iid(WIDER, num_clients=3)),
         "client_test: inputs of shape (61,) are not allowed, those of the training data are of sh",
+    ),
+    "a model that cannot be initialised": (
+        lambda: simulation(model=NET._replace(init=broken)),
+        "model: mlp cannot be initialised: no weights here",
     ),
     "parameters of two types": (
         lambda: simulation(model=typed(jnp.float16)),

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_ecgr import check
 from fedjax_ecgr.algorithms import Algorithm, Batch, Seen, Trained
 from fedjax_ecgr.attacks.base import Attack
 from fedjax_ecgr.augmentations import Augmentation
+from fedjax_ecgr.check import InputError
 from fedjax_ecgr.data.federated import PADDING, Examples
 from fedjax_ecgr.models.base import Model
 from fedjax_ecgr.regulators import Given, Regulator
@@ -209,14 +209,11 @@ def train(work: Work, shard: Shard, plan: Plan, dtype: Any) -> Trained:
             carry.targets + seen.targets,
         )
 
-    optimizer = plan.optimizer.init(plan.params)
-    check.keyless(f"{work.algorithm.name}: optimizer", optimizer)
-
     def steps(observe: Update | None, regulator: PyTree) -> _Carry:
         first = _Carry(
             plan.params,
             plan.batch_stats,
-            optimizer,
+            plan.optimizer.init(plan.params),
             regulator,
             jnp.zeros((), counting),
             jnp.zeros((), jnp.int32),
@@ -356,7 +353,7 @@ def make_batch(
 
     def features(params: PyTree, batch_stats: PyTree) -> Array:
         if work.model.features is None:  # found when shapes are asked for, before any compilation
-            raise check.InputError(
+            raise InputError(
                 f"{work.algorithm.name}: model: {work.model.name}, which has no features, is not "
                 "allowed (Model.features, what the last layer is given)"
             )

@@ -244,7 +244,7 @@ def _inputs(setting: Setting, data: FederatedDataset, held: _Held) -> Inputs:
     check.count(
         "local_epochs", work.local_epochs, high=most, why="local steps are counted in int32"
     )
-    tests = _tests(work.algorithm, data, held, work.num_classes)
+    tests = _tests(work, data, held)
     if tests is not None and tests.clients is not None:
         clients = _counted_in_int32(tests.clients)
         tests = tests._replace(clients=padded(clients, setting.eval_batch_size))
@@ -386,12 +386,11 @@ def _check_numbers(
     check_system(setting, data, key, hyperparameters)
 
 
-def _tests(
-    algorithm: Algorithm, data: FederatedDataset, held: _Held, num_classes: int
-) -> Tests | None:
+def _tests(work: Work, data: FederatedDataset, held: _Held) -> Tests | None:
     """Returns all that evaluations take, checked; None where nothing is to be evaluated."""
+    algorithm, model, num_classes = work.algorithm, work.model, work.num_classes
     test, client_test, _ = held
-    _check_held(data, held)
+    _check_held(model, data, held)
     if client_test is not None:
         validate(client_test, num_classes)
         if client_test.num_clients != data.num_clients:
@@ -431,8 +430,8 @@ def _tests(
     return Tests(whole, client_test, judged, validation)
 
 
-def _check_held(data: FederatedDataset, held: _Held) -> None:
-    """Raises `InputError` for examples of another shape than the training data's."""
+def _check_held(model: Model, data: FederatedDataset, held: _Held) -> None:
+    """Raises `InputError` for examples that the model does not take beside the training data."""
     own = None if held.client_test is None else held.client_test.examples
     wanted = data.examples.inputs.shape[1:]
     for name, examples in (
@@ -441,11 +440,12 @@ def _check_held(data: FederatedDataset, held: _Held) -> None:
         ("validation", held.validation),
     ):
         given = wanted if examples is None else np.shape(examples.inputs)[1:]
-        if given != wanted:
-            raise check.InputError(
+        if examples is not None and given != wanted:
+            complaint = (
                 f"{name}: inputs of shape {given} are not allowed, those of the training data are "
-                f"of shape {wanted}"
+                f"of shape {wanted} and {model.name} takes no others"
             )
+            _outputs_of(complaint, model, examples)
 
 
 def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
@@ -555,7 +555,8 @@ def _everywhere(layout: Placement) -> NamedSharding | None:
 
 def _check_params(model: Model) -> None:
     """Raises `InputError` unless all parameters are of one floating type."""
-    params, _ = jax.eval_shape(model.init, jax.eval_shape(streams.root, 0))
+    key = jax.eval_shape(streams.root, 0)
+    params, _ = _shape_of(f"model: {model.name} cannot be initialised", model.init, key)
     types = sorted({str(x.dtype) for x in jax.tree.leaves(params)})
     if len(types) != 1 or not jnp.issubdtype(types[0], jnp.floating):
         given = " and ".join(types) or "no type"
@@ -566,6 +567,19 @@ def _check_params(model: Model) -> None:
 
 def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
     """Returns the width of the outputs; raises `InputError` if data, model and loss clash."""
+    takes = f"model: {model.name} does not take inputs of shape {examples.inputs.shape[1:]}"
+    outputs = _outputs_of(takes, model, examples)
+    labels = _two(examples.labels)
+    wanted = f"({', '.join(map(str, labels.shape))}, classes)"
+    _check_shape("model: outputs of", outputs.shape, outputs.shape[:-1] == labels.shape, wanted)
+    losses = _shape_of("loss: does not take outputs and labels", loss, outputs, labels)
+    wanted = f"{labels.shape}, one number a label"
+    _check_shape("loss:", losses.shape, losses.shape == labels.shape, wanted)
+    return outputs.shape[-1]
+
+
+def _outputs_of(complaint: str, model: Model, examples: Examples) -> jax.ShapeDtypeStruct:
+    """Returns the shape of the outputs for two examples; `InputError` if the model takes none."""
 
     def forward(key: Array, inputs: Array) -> Array:
         params, stats = model.init(key)
@@ -574,19 +588,13 @@ def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
         mask = jnp.ones(2, bool)
         return model.apply(params, stats, inputs, mask=mask, train=False, key=key)[0]
 
-    inputs, labels = (
-        jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)
-        for x in jax.eval_shape(as_stored, (examples.inputs, examples.labels))
-    )
-    key = jax.eval_shape(streams.root, 0)
-    takes = f"model: {model.name} does not take inputs of shape {inputs.shape[1:]}"
-    outputs = _shape_of(takes, forward, key, inputs)
-    wanted = f"({', '.join(map(str, labels.shape))}, classes)"
-    _check_shape("model: outputs of", outputs.shape, outputs.shape[:-1] == labels.shape, wanted)
-    losses = _shape_of("loss: does not take outputs and labels", loss, outputs, labels)
-    wanted = f"{labels.shape}, one number a label"
-    _check_shape("loss:", losses.shape, losses.shape == labels.shape, wanted)
-    return outputs.shape[-1]
+    return _shape_of(complaint, forward, jax.eval_shape(streams.root, 0), _two(examples.inputs))
+
+
+def _two(rows: AnyArray) -> jax.ShapeDtypeStruct:
+    """Returns the shape of two examples' inputs or labels, as devices hold them."""
+    stored = jax.eval_shape(as_stored, rows)
+    return jax.ShapeDtypeStruct((2, *stored.shape[1:]), stored.dtype)
 
 
 def _check_shape(what: str, shape: tuple[int, ...], allowed: bool, wanted: str) -> None:

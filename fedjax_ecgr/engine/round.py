@@ -29,7 +29,7 @@ from fedjax_ecgr.engine.placement import ClientFunction, map_reduce
 from fedjax_ecgr.engine.setting import Setting, check_names, fitted, numbers_of, typed
 from fedjax_ecgr.engine.state import ServerState, State, moved, starting_point
 from fedjax_ecgr.samplers.base import Heard
-from fedjax_ecgr.types import Array, PyTree
+from fedjax_ecgr.types import Array, PyTree, counting_dtype
 
 
 class RoundInfo(NamedTuple):
@@ -40,7 +40,7 @@ class RoundInfo(NamedTuple):
       asked: int32, how many of them were asked: those to which the sampler gave a weight.
       learning_rate: η_t.
       train_loss: Σ p_i (mean training loss of client i during its local steps); this and the next
-        two are NaN of a round in which nobody took part.
+        two are NaN of a round in which nobody took part, or a client's that counts is no number.
       drift: local-global divergence, Σ p_i ‖w_t − w_{i,τ}‖₂ with w_{i,τ} the local end points
         before any regulation.
       update_variance: variance of the client updates, Σ p_i ‖u_i − ū‖₂², ū = Σ p_i u_i, of what the
@@ -248,7 +248,10 @@ def _times(weight: Array, tree: PyTree) -> PyTree:
     """Returns p_i x of all leaves x; 0 of a client without weight, which may have no number."""
 
     def one(x: Array) -> Array:
-        kind = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else weight.dtype
+        x, kind = jnp.asarray(x), counting_dtype(weight.dtype)
+        if jnp.issubdtype(x.dtype, jnp.inexact):  # in the wider one of the two types
+            wider = jnp.finfo(x.dtype).bits >= jnp.finfo(weight.dtype).bits
+            kind = x.dtype if wider else weight.dtype
         return jnp.where(weight > 0, weight.astype(kind) * x.astype(kind), 0)
 
     return jax.tree.map(one, tree)
@@ -313,7 +316,7 @@ def _step(now: _Now, upload: Upload) -> tuple[PyTree, PyTree, PyTree]:
 
 
 def _in_type_of(x: Array, like: Array) -> Array:
-    return x if x.dtype == like.dtype else x.astype(like.dtype)
+    return jnp.asarray(x) if jnp.result_type(x) == like.dtype else jnp.asarray(x, like.dtype)
 
 
 def _new_statistics(now: _Now, sums: _Sums) -> PyTree:
@@ -321,11 +324,11 @@ def _new_statistics(now: _Now, sums: _Sums) -> PyTree:
     before = now.state.batch_stats
     if not jax.tree.leaves(sums.batch_stats):
         return before
-    any_present = now.asked.present.any()
+    any_present, weights = now.asked.present.any(), now.asked.slots.weight
 
     def one(new: Array, old: Array) -> Array:
-        if not jnp.issubdtype(old.dtype, jnp.inexact):
-            new = jnp.round(new)  # the mean of counts, which weights leave a little beside them
+        if not jnp.issubdtype(old.dtype, jnp.inexact):  # counts, and weights add up to about 1
+            new = jnp.round(new / weights.astype(new.dtype).sum())
         return jnp.where(any_present, new.astype(old.dtype), old)
 
     return jax.tree.map(one, sums.batch_stats, before)

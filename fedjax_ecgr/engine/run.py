@@ -48,8 +48,8 @@ class History(NamedTuple):
     """What a run recorded.
 
     Attributes:
-      table: one array of [rounds] for each column; NaN where a round was not evaluated, or nobody
-        took part in it.
+      table: one array of [rounds] for each column; NaN where a round was not evaluated, and see
+        `RoundInfo` for a round in which nobody took part.
         round: 1 for the first.
         learning_rate, train_loss, drift, update_variance: see `RoundInfo`.
         bytes_up, bytes_down: of the messages from those of the cohort that sent something, and to

@@ -17,7 +17,7 @@ class ServerState(NamedTuple):
 
     Attributes:
       algorithm: the algorithm's server state.
-      optimizer: the server optimiser's.
+      optimizer: the server optimiser's; round 0 makes it anew, of the numbers that it is given.
       aggregator: the aggregator's.
       sampler: the sampler's.
     """

@@ -37,7 +37,7 @@ class Results(NamedTuple):
         each option of the configuration by full name (None where a member has no such option),
         "status" ("finished", "diverged", "running", …) and "diverged_in_round" (NaN where not).
       history: columns of one row a member and round, a member's rounds in order: "member" and
-        `COLUMNS`; NaN where a round was not evaluated.
+        `COLUMNS`; NaN where `History.table` has it.
     """
 
     axes: tuple[str, ...]

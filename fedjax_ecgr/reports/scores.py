@@ -77,7 +77,7 @@ def worst_client_accuracy(rows: Rows) -> float:
 def train_loss(rows: Rows) -> float:
     """Returns the training loss of the last round, Σ p_i (client i's mean over its local steps).
 
-    Rounds in which nobody took part are passed over, here and below.
+    Rounds that have none, as nobody took part, are passed over, here and below.
     """
     return _last(rows["train_loss"])
 

@@ -141,6 +141,11 @@ def curves(table: Table, title: str) -> "Figure":
     rounds, evaluated = table["round"], ~np.isnan(table["test_accuracy"])
     at = rounds[evaluated]
 
+    def trained(name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rounds that have such a number, and it."""
+        there = ~np.isnan(table[name])
+        return rounds[there], table[name][there]
+
     mean, std = (table[f"client_accuracy_{name}"][evaluated] for name in ("mean", "std"))
     _line(accuracy, at, table["test_accuracy"][evaluated], label="test set")
     _line(accuracy, at, mean, label="clients, mean ± std", color="C1", linestyle="--")
@@ -153,13 +158,13 @@ def curves(table: Table, title: str) -> "Figure":
     accuracy.set_ylim(0, 1)
 
     _line(loss, at, table["test_loss"][evaluated], label="test set")
-    _line(loss, rounds, table["train_loss"], label="clients, while they train", color="C1")
+    _line(loss, *trained("train_loss"), label="clients, while they train", color="C1")
     loss.set_ylim(bottom=0)
     _describe(loss, "loss")
 
-    _line(drift, rounds, table["drift"], color="C2")
+    _line(drift, *trained("drift"), color="C2")
     _describe(drift, "drift from the global model, L2")
-    _line(variance, rounds, table["update_variance"], color="C4")
+    _line(variance, *trained("update_variance"), color="C4")
     _describe(variance, "variance of the clients' updates")
     for axes in (drift, variance):
         axes.set_xlabel("round")

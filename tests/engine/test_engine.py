@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedjax_ecgr as fx
-from fedjax_ecgr.algorithms import ALGORITHMS
+from fedjax_ecgr.algorithms import ALGORITHMS, Outcome, Upload, algorithm
 from fedjax_ecgr.data import from_assignment, from_owners
 from fedjax_ecgr.engine import local_steps, placement, streams
 from fedjax_ecgr.engine.client import Memories, Slot, Start, _label_counts, outcome_of, take_part
@@ -785,23 +785,82 @@ def test_layouts_agree_whatever_kind_of_key_is_jaxs_default(monkeypatch):
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_counts_among_the_statistics_stay_whole():
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_counts_among_the_statistics_stay_whole(dtype):
     """Clients that saw as many batches are averaged to that number, whatever they weigh."""
 
     def apply(params, stats, inputs, *, mask, train, key):
-        seen = {"batches": stats["batches"] + 1} if train else stats
+        seen = {"batches": stats["batches"] + 101} if train else stats
         return inputs * params["w"][None], seen
 
-    net = Model(
-        "count", lambda key: ({"w": jnp.ones(1)}, {"batches": jnp.zeros((), jnp.int32)}), apply
-    )
+    def init(key):
+        return {"w": jnp.ones(1, dtype)}, {"batches": jnp.zeros((), jnp.int32)}
+
+    net = Model("count", init, apply)
     inputs = np.ones((49, 1), np.float32)
     examples = fx.Examples(inputs, np.zeros(49, np.int32), np.array(0.0), np.array(1.0))
     data = from_owners(examples, np.arange(49) % 7, 7)
     built = fx.simulation(fx.fedavg(), net, data, batch_size=7, loss=halved_square)
     _, state, _ = after(built, 3)
     assert state.batch_stats["batches"].dtype == jnp.int32
-    assert state.batch_stats["batches"] == 3
+    assert state.batch_stats["batches"] == 303
+
+
+def test_messages_in_half_precision_are_added_up_in_that_of_the_parameters():
+    """A thousand shares of 0.001 are 1; a sum in bfloat16 stops at 0.5."""
+
+    def client(client, local):
+        trained = client.train()
+        update = jax.tree.map(lambda u: jnp.ones(u.shape, jnp.bfloat16), trained.update)
+        return Outcome(Upload(update, weighted=jnp.bfloat16(1)), local.state, trained)
+
+    def server(server, upload):
+        return jax.tree.map(lambda u: u * upload.weighted, upload.update), server.state
+
+    ones = algorithm("ones", {}, client=client, server=server)
+    with jax.numpy_dtype_promotion("standard"):  # two types side by side need it
+        built = fx.simulation(ones, model(), federation([1] * 1000), placement="scan")
+        first, state, _ = after(built, 1)
+    for before, now in zip(*map(jax.tree.leaves, (first, state.params)), strict=True):
+        np.testing.assert_allclose(np.asarray(before - now), 1, rtol=1e-4)  # 2,000 roundings
+
+
+def test_a_local_optimizer_may_draw_by_keys_of_each_client():
+    """Keys of its own it may not have, see the mistakes; a counter without a sign is no key."""
+
+    def counting():
+        def update(gradient, count, params=None):
+            return jax.tree.map(lambda g: -0.1 * g, gradient), count + jnp.uint32(1)
+
+        return optax.GradientTransformation(lambda params: jnp.uint32(0), update)
+
+    def client(client, local):
+        key = jax.random.fold_in(jax.random.key(7), client.number)
+        noisy = optax.chain(counting(), optax.add_noise(0.1, 0.5, key=key))
+        trained = client.train(optimizer=noisy)
+        return Outcome(Upload(trained.update), local.state, trained)
+
+    plain = fx.fedavg(optimizer=lambda rate, numbers: counting())
+    with jax.numpy_dtype_promotion("standard"):  # optax's noise needs it
+        same, different = (
+            after(fx.simulation(a, model(), federation([4, 4]), placement="scan"), 1)[2]
+            for a in (plain, algorithm("noisy", {}, client=client))
+        )
+    assert same.clients.finite.all()
+    assert (different.clients.drift != same.clients.drift).all()
+
+
+def test_test_inputs_may_be_of_any_shape_that_the_model_takes():
+    def apply(params, stats, inputs, *, mask, train, key):
+        return inputs.mean(axis=1, keepdims=True) * params["w"][None], stats
+
+    net = Model("pooling", lambda key: ({"w": jnp.ones(CLASSES)}, {}), apply)
+    data = federation()
+    longer = data.examples._replace(inputs=np.pad(data.examples.inputs, ((0, 0), (0, 2))))
+    history = fx.simulate(
+        fx.fedavg(), net, data, test=longer, validation=longer, rounds=1, placement="scan"
+    )
+    assert np.isfinite(history.table["test_loss"]).all()
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.int16, np.int64])

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedjax_ecgr import DivergedError, InputError, metrics, runs
-from fedjax_ecgr.engine import simulation
+from fedjax_ecgr.engine import COLUMNS, simulation
 from fedjax_ecgr.runs import Choice, RunConfig, config, store
 from fedjax_ecgr.runs.config import LISTINGS, SEVERAL, options_of
+from fedjax_ecgr.runs.report import curves
 
 SMALL = RunConfig(
     model=Choice("logistic_regression"),
@@ -439,6 +440,16 @@ def recorded(seed, accuracy, status="finished", **fields):
     }
     table = {"round": np.arange(1, 1 + len(accuracy)), "test_accuracy": accuracy}
     return runs.Recorded(Path(f"run{seed}"), described, {}, table, np.zeros((3, 2)), summary)
+
+
+def test_curves_go_on_over_rounds_without_anybody():
+    table = {name: np.arange(1.0, 25.0) for name in COLUMNS}
+    for name in ("train_loss", "drift", "update_variance"):
+        table[name] = np.where(table["round"] % 2 == 0, np.nan, table["round"])
+    axes = curves(table, "every other round").axes
+    for panel, line in ((1, 1), (2, 0), (3, 0)):
+        x, y = axes[panel].lines[line].get_data()
+        assert x.tolist() == y.tolist() == list(range(1, 25, 2))
 
 
 def test_runs_are_compared_over_seeds():
