@@ -230,7 +230,6 @@ def _of_all(now: _Now, client: ClientFunction) -> tuple[PyTree, PyTree]:
 
 def _weighted(setting: Setting, weight: Array, sent: Sent) -> _Sums:
     upload, report = sent.upload, sent.report
-
     sums = _Sums(
         update=() if setting.stacks else upload.update,
         weighted=upload.weighted,
