@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_ecgr import check
 from fedjax_ecgr.algorithms import Batch, Client, Local, Outcome, Seen, Trained, Upload
 from fedjax_ecgr.attacks.base import Attacking
 from fedjax_ecgr.data.federated import FederatedDataset
@@ -229,17 +228,12 @@ def at_client(
         epochs: int | None = None,
         stream: int = 0,
     ) -> Trained:
-        start = local.params if start is None else start
-        if optimizer is None:
-            optimizer = algorithm.optimizer(local.learning_rate, local.hyperparameters)
-            state = jax.eval_shape(optimizer.init, start)
-            check.keyless(f"{algorithm.name}: optimizer", state)
         plan = Plan(
-            start,
+            local.params if start is None else start,
             first.batch_stats if batch_stats is None else batch_stats,
             objective or _loss_of_batch,
             correct,
-            optimizer,
+            optimizer or algorithm.optimizer(local.learning_rate, local.hyperparameters),
             None if regulate is False else algorithm.regulator,
             regulate if callable(regulate) else _whole,
             given,

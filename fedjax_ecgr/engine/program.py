@@ -472,6 +472,8 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
             gathered = algorithm.gather(*at_client(setting.work, start, *of_client))
             start = start._replace(local=start.local._replace(gathered=gathered))
         local = start.local
+        optimizer = algorithm.optimizer(local.learning_rate, local.hyperparameters)
+        check.keyless(f"{algorithm.name}: optimizer", optimizer.init(local.params))
         done = setting.outcome(setting.work.batch_size, start, *of_client)
         batch_stats = done.trained.batch_stats if done.batch_stats is None else done.batch_stats
         received = (algorithm.download(first), local.received, local.gathered)

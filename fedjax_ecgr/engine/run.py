@@ -76,9 +76,8 @@ class History(NamedTuple):
         Args:
           target_accuracy: adds `rounds_to_target`, the first round that reached it, or None.
         """
-        accuracy = self.table["test_accuracy"]
-        evaluated = accuracy[~np.isnan(accuracy)]
-        losses = self.table["train_loss"][~np.isnan(self.table["train_loss"])]
+        accuracy, losses = self.table["test_accuracy"], self.table["train_loss"]
+        evaluated, losses = accuracy[~np.isnan(accuracy)], losses[~np.isnan(losses)]
         seconds = self.run_seconds
         summary: dict[str, Any] = {
             "rounds": len(accuracy),

@@ -98,17 +98,21 @@ def typed(numbers: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     The others are of clients, steps, seconds and bytes, of which a half-precision type holds few.
     """
     for path, number in jax.tree.leaves_with_path(numbers):
-        if np.ndim(number):
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
-            raise check.InputError(
-                f"hyperparameters: {name}: shape {np.shape(number)} is not allowed, it must be one "
-                "number (jax.vmap runs a round with each of several)"
-            )
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        _check_single(f"hyperparameters: {name}", number)
     counting = counting_dtype(dtype)
     return {
         name: jax.tree.map(partial(jnp.asarray, dtype=counting if name in _COUNTED else dtype), of)
         for name, of in numbers.items()
     }
+
+
+def _check_single(field: str, number: Any) -> None:
+    if np.ndim(number):
+        raise check.InputError(
+            f"{field}: shape {np.shape(number)} is not allowed, it must be one number "
+            "(jax.vmap runs a round with each of several)"
+        )
 
 
 def check_names(wanted: Mapping[str, Any], given: Mapping[str, Any], where: str = "") -> None:
@@ -167,11 +171,7 @@ def _made_of(where: str, listed: Mapping[str, Any], part: Any, numbers: Mapping[
             check.number(name, value)
         except check.InputError as error:
             raise check.InputError(f"hyperparameters of the {where}: {error}") from None
-        if np.ndim(value):
-            raise check.InputError(
-                f"hyperparameters of the {where}: {name}: shape {np.shape(value)} is not allowed, "
-                "it must be one number"
-            )
+        _check_single(f"hyperparameters of the {where}: {name}", value)
     if not numbers or part.name not in listed or check.is_traced(numbers):
         return part
     factory = listed[part.name]
