@@ -30,7 +30,7 @@ def epsilon(
       delta: δ in (0, 1), below 1 / N to mean anything.
 
     Returns:
-      ε; infinite without noise.
+      ε; infinite without noise, or with less than 1e-100, and that of 1e6 with more than that.
 
     Raises:
       InputError: for a number out of range, or where dp-accounting is not installed.
@@ -47,9 +47,10 @@ def epsilon(
         raise check.InputError(
             "epsilon: dp-accounting is not installed; pip install 'fedjax-ecgr[dp]' installs it"
         ) from None
-    if noise_multiplier == 0:
+    if noise_multiplier < 1e-100:  # its square is 0 to float64
         return float("inf")
-    whole = dp_accounting.GaussianDpEvent(noise_multiplier / 2)
+    # the accountant's own float64 ends above that, and more noise gives no more away
+    whole = dp_accounting.GaussianDpEvent(min(noise_multiplier, 1e6) / 2)
     sampled = dp_accounting.SampledWithoutReplacementDpEvent(num_clients, cohort_size, whole)
     relation = dp_accounting.NeighboringRelation.REPLACE_ONE
 

@@ -141,7 +141,7 @@ def test_the_same_seed_is_the_same_partition_on_every_machine(name):
 def test_any_labels_are_divided_without_loss(data):
     labels = data.draw(st.lists(st.sampled_from([0, 1, 5]), min_size=1, max_size=60))
     num_clients = data.draw(st.integers(1, len(labels)))
-    alpha = data.draw(st.sampled_from([1e-300, 1e-3, 0.1, 1.0, 1e300]))
+    alpha = data.draw(st.sampled_from([1e-300, 1e-3, 0.1, 1.0, 1e300, 1e308]))
     seed = data.draw(st.integers(0, 2**40))
     examples = make(labels)
     for name, options in (

@@ -54,6 +54,14 @@ def test_it_grows_with_rounds_and_cohorts_and_falls_with_noise():
     assert epsilon(0.0, 10, 1000, 10) == np.inf
 
 
+def test_no_noise_is_too_little_or_too_much_to_be_accounted_for():
+    given_away = [epsilon(z, 10, 1000, 10) for z in (1e-300, 1e-160, 1e-99, 1.0, 1e5, 1e12, 1e308)]
+    assert given_away[:2] == [np.inf, np.inf]
+    assert np.isfinite(given_away[2:]).all()
+    assert (np.diff(given_away[2:]) <= 0).all()
+    assert 0 <= given_away[-1] < 1e-3
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

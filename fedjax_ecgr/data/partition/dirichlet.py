@@ -87,7 +87,8 @@ def draw_shares(rng: np.random.Generator, alpha: float, num_clients: int, draws:
     number("alpha", alpha, low=0.0, low_open=True)
     if np.ndim(alpha):
         raise InputError(f"alpha: {alpha!r} is not allowed, it must be one number")
-    return rng.dirichlet(np.full(num_clients, float(alpha)), draws)
+    least = min(float(alpha), 1e300)  # draws of more are as equal, and their sum must be finite
+    return rng.dirichlet(np.full(num_clients, least), draws)
 
 
 def apportion(total: int, shares: np.ndarray) -> np.ndarray:

@@ -46,7 +46,8 @@ def log_normal(
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         number("sigma", sigma, low=0.0)
-        logarithms = sigma * rng.standard_normal(num_clients)
+        # with more one client holds all, too, and differences must be finite
+        logarithms = min(sigma, 1e300) * rng.standard_normal(num_clients)
         weights = np.exp(logarithms - logarithms.max())  # at most 1, whatever sigma is
         return weights / weights.sum()
 
