@@ -454,8 +454,9 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
     algorithm, model = setting.work.algorithm, setting.work.model
     num_clients = data.num_clients
 
-    def outcome(key: Array, data: FederatedDataset, numbers: PyTree) -> Outcome:
-        params, batch_stats = model.init(key)
+    def outcome(
+        params: PyTree, batch_stats: PyTree, key: Array, data: FederatedDataset, numbers: PyTree
+    ) -> Outcome:
         dtype = jnp.result_type(*jax.tree.leaves(params))
         numbers = typed(numbers, dtype)
         first = First(params, batch_stats, head_of(model, params), num_clients)
@@ -482,7 +483,8 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
 
     numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers_of(setting))
     key = jax.eval_shape(streams.root, 0)
-    return jax.eval_shape(outcome, key, jax.eval_shape(as_stored, data), numbers)
+    stored = jax.eval_shape(as_stored, data)
+    return jax.eval_shape(outcome, *_initial(model), key, stored, numbers)
 
 
 def _with_messages(setting: Setting, sent: Outcome) -> Setting:
@@ -555,10 +557,15 @@ def _everywhere(layout: Placement) -> NamedSharding | None:
     return None if layout.mesh is None else NamedSharding(layout.mesh, PartitionSpec())
 
 
+def _initial(model: Model) -> tuple[PyTree, PyTree]:
+    """Returns the shapes of the first parameters and statistics, which JAX remembers."""
+    key = jax.eval_shape(streams.root, 0)
+    return _shape_of(f"model: {model.name} cannot be initialised", model.init, key)
+
+
 def _check_params(model: Model) -> None:
     """Raises `InputError` unless all parameters are of one floating type."""
-    key = jax.eval_shape(streams.root, 0)
-    params, _ = _shape_of(f"model: {model.name} cannot be initialised", model.init, key)
+    params, _ = _initial(model)
     types = sorted({str(x.dtype) for x in jax.tree.leaves(params)})
     if len(types) != 1 or not jnp.issubdtype(types[0], jnp.floating):
         given = " and ".join(types) or "no type"
@@ -583,14 +590,14 @@ def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
 def _outputs_of(complaint: str, model: Model, examples: Examples) -> jax.ShapeDtypeStruct:
     """Returns the shape of the outputs for two examples; `InputError` if the model takes none."""
 
-    def forward(key: Array, inputs: Array) -> Array:
-        params, stats = model.init(key)
+    def forward(params: PyTree, stats: PyTree, key: Array, inputs: Array) -> Array:
         dtype = jnp.result_type(*jax.tree.leaves(params))
         inputs = normalise(examples, inputs, dtype)
         mask = jnp.ones(2, bool)
         return model.apply(params, stats, inputs, mask=mask, train=False, key=key)[0]
 
-    return _shape_of(complaint, forward, jax.eval_shape(streams.root, 0), _two(examples.inputs))
+    key = jax.eval_shape(streams.root, 0)
+    return _shape_of(complaint, forward, *_initial(model), key, _two(examples.inputs))
 
 
 def _two(rows: AnyArray) -> jax.ShapeDtypeStruct:

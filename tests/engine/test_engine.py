@@ -373,18 +373,22 @@ def test_nothing_is_compiled_after_the_first_block():
 
 
 @pytest.mark.parametrize("layout", [{"placement": "scan"}, {"placement": "vmap", "chunk_size": 3}])
-def test_a_client_is_traced_once_for_what_it_sends_and_for_the_program(layout):
-    traced, fedavg = [], fx.fedavg()
+def test_a_client_and_the_first_parameters_are_traced_once_for_all_that_asks(layout):
+    traced, fedavg, network = [], fx.fedavg(), model()
 
     def client(client, local):
-        traced.append(True)
+        traced.append("client")
         return fedavg.client(client, local)
 
-    counted = fedavg._replace(client=client)
-    built = fx.simulation(counted, model(), federation(), batch_size=BATCH, **layout)
-    assert len(traced) == 1
+    def init(key):
+        traced.append("init")
+        return network.init(key)
+
+    counted = fedavg._replace(client=client), network._replace(init=init)
+    built = fx.simulation(*counted, federation(), batch_size=BATCH, **layout)
+    assert sorted(traced) == ["client", "init"]
     fx.run(built, rounds=2)
-    assert len(traced) == 1
+    assert sorted(traced) == ["client", "init"]
 
 
 def test_a_sweep_over_beta_is_one_program():
