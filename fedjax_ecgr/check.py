@@ -87,6 +87,7 @@ def number(
     high: float = math.inf,
     low_open: bool = False,
     high_open: bool = False,
+    single: bool = False,
 ) -> None:
     """Raises `InputError` unless `value`, a number or an array of them, is finite and in range.
 
@@ -97,6 +98,7 @@ def number(
       high: largest allowed value.
       low_open: whether `low` itself is not allowed.
       high_open: whether `high` itself is not allowed.
+      single: whether an array is not allowed.
     """
     if is_traced(value):
         return
@@ -115,6 +117,8 @@ def number(
         right = ")" if high_open or high == math.inf else "]"
         interval = f"{left}{low:g}, {high:g}{right}"
         raise InputError(f"{field}: {shown!r} is not allowed, it must be in {interval}")
+    if single and values.ndim:
+        raise InputError(f"{field}: {value!r} is not allowed, it must be one number")
 
 
 def is_traced(tree: Any) -> bool:

@@ -35,11 +35,11 @@ def epsilon(
     Raises:
       InputError: for a number out of range, or where dp-accounting is not installed.
     """
-    check.number("noise_multiplier", noise_multiplier, low=0)
+    check.number("noise_multiplier", noise_multiplier, low=0, single=True)
     check.count("num_clients", num_clients)
     check.count("cohort_size", cohort_size, high=num_clients, why="the number of clients")
     check.count("rounds", rounds)
-    check.number("delta", delta, low=0, high=1, low_open=True, high_open=True)
+    check.number("delta", delta, low=0, high=1, low_open=True, high_open=True, single=True)
     try:
         import dp_accounting
         from dp_accounting.rdp import RdpAccountant
@@ -47,7 +47,7 @@ def epsilon(
         raise check.InputError(
             "epsilon: dp-accounting is not installed; pip install 'fedjax-ecgr[dp]' installs it"
         ) from None
-    if noise_multiplier < 1e-100:  # its square is 0 to float64
+    if noise_multiplier < 1e-100:  # the accountant divides by its square, 0 from 1e-162 on
         return float("inf")
     # the accountant's own float64 ends above that, and more noise gives no more away
     whole = dp_accounting.GaussianDpEvent(min(noise_multiplier, 1e6) / 2)

@@ -66,6 +66,10 @@ def test_no_noise_is_too_little_or_too_much_to_be_accounted_for():
     ("given", "said"),
     [
         ((-1.0, 5, 10, 5), "noise_multiplier: -1.0 is not allowed"),
+        (
+            ([1.0, 2.0], 5, 10, 5),
+            "noise_multiplier: [1.0, 2.0] is not allowed, it must be one number",
+        ),
         ((1.0, 20, 10, 5), "cohort_size: 20 is not allowed"),
         ((1.0, 5, 10, 0), "rounds: 0 is not allowed"),
         ((1.0, 5, 10, 5, 0), "delta: 0 is not allowed"),

@@ -52,7 +52,7 @@ def colour(
     >>> gains.shape, bool((abs(gains - 1) <= 0.5).all()), bool((gains[0] != gains[1]).all())
     ((2, 3), True, True)
     """
-    number("strength", strength, low=0.0, high=1.0)
+    number("strength", strength, low=0.0, high=1.0, single=True)
     clients = divided(examples, num_clients, alpha, seed)
     _, _, channels = check_images(examples)
 

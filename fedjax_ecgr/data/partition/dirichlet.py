@@ -18,7 +18,7 @@ import bisect
 
 import numpy as np
 
-from fedjax_ecgr.check import InputError, count, number
+from fedjax_ecgr.check import count, number
 from fedjax_ecgr.data.federated import (
     Examples,
     FederatedDataset,
@@ -84,11 +84,9 @@ def dirichlet(
 
 def draw_shares(rng: np.random.Generator, alpha: float, num_clients: int, draws: int) -> np.ndarray:
     """Draws [draws, num_clients] shares from the symmetric Dir(alpha); each row sums to 1."""
-    number("alpha", alpha, low=0.0, low_open=True)
-    if np.ndim(alpha):
-        raise InputError(f"alpha: {alpha!r} is not allowed, it must be one number")
-    least = min(float(alpha), 1e300)  # draws of more are as equal, and their sum must be finite
-    return rng.dirichlet(np.full(num_clients, least), draws)
+    number("alpha", alpha, low=0.0, low_open=True, single=True)
+    alpha = min(float(alpha), 1e300)  # shares by more are as equal, and the sum of all is finite
+    return rng.dirichlet(np.full(num_clients, alpha), draws)
 
 
 def apportion(total: int, shares: np.ndarray) -> np.ndarray:

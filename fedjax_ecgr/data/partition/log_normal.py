@@ -45,7 +45,7 @@ def log_normal(
     """
 
     def draw(rng: np.random.Generator) -> np.ndarray:
-        number("sigma", sigma, low=0.0)
+        number("sigma", sigma, low=0.0, single=True)
         # with more one client holds all, too, and differences must be finite
         logarithms = min(sigma, 1e300) * rng.standard_normal(num_clients)
         weights = np.exp(logarithms - logarithms.max())  # at most 1, whatever sigma is

@@ -44,7 +44,7 @@ def mixture(
     [1, 1, 1]
     """
     check_division(examples, num_clients, seed)
-    number("similarity", similarity, low=0.0, high=1.0)
+    number("similarity", similarity, low=0.0, high=1.0, single=True)
     labels = one_label_each(examples)
     alike = round(similarity * labels.size)
 

@@ -54,7 +54,7 @@ def noise(
     >>> [round(float(clients.examples.inputs[rows].var()), 1) for rows in clients.indices]
     [0.1, 0.2, 0.3]
     """
-    number("sigma", sigma, low=0.0)
+    number("sigma", sigma, low=0.0, single=True)
     clients = divided(examples, num_clients, alpha, seed)
     scale = full_scale(np.asarray(examples.inputs))
 
