@@ -1,4 +1,7 @@
-"""What the tables of the claims say, of runs made up by hand."""
+"""What the tables of the claims say, of runs made up by hand; what the pages say, of each other."""
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,25 @@ from fedjax_ecgr import reports
 from tests.reports import studies
 
 ALPHA = "partition.alpha"
+DOCS = Path(__file__).parents[2] / "docs"
+COLUMNS = {  # of the claims' table: the study in the evidence, and of which of its columns
+    "Fashion-MNIST": ("By the published schedule", ""),
+    "Fashion-MNIST, tuned": ("Fashion-MNIST, 6,000 images", ""),
+    "digits": ("Digits: four algorithms", ""),
+    "digits, settings": ("When?", ""),
+    "synthetic, tuned": ("synthetic(α, β)", ""),
+    "synthetic, one step size": ("The eight published combinations", "dataset=synthetic"),
+    "digits, one step size": ("The eight published combinations", "dataset=digits"),
+}
+ROWS = {
+    "higher accuracy": ("mean of last ten (%) ↑, difference", 1),
+    "faster convergence": ("mean accuracy on the way (%) ↑, difference", 1),
+    "less oscillation": ("oscillation (%) ↓, difference", -1),
+    "less divergence": ("divergence, difference", -1),
+    "lower variance": ("gradient variance, difference", -1),
+    "better for the worst clients": ("worst clients (%) ↑, difference", 1),
+}
+INTERVAL = re.compile(r"\[([+-][\d.]+), ([+-][\d.]+)\], \d+/\d+/\d+$")
 
 
 def results(accuracies, diverged=()):
@@ -70,3 +92,42 @@ def test_some_members_alone_keep_their_rounds():
     assert sorted(some.history["member"]) == sorted([one, three])
     assert reports.by_member(some)[three]["test_accuracy"] == pytest.approx([0.3])
     assert some.axes == whole.axes
+
+
+def part(text, mark, title):
+    """Returns what stands under the one heading that begins so."""
+    (found,) = (p for p in text.split(f"\n{mark} ")[1:] if p.startswith(title))
+    return found.removeprefix(title)
+
+
+def table(text):
+    """Returns the first table of a text, as a row's cells by the names of its columns."""
+    lines = text[text.index("| ") :].split("\n\n")[0].splitlines()
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def signs(rows, column, better):
+    """Yields what each interval is: 1 for the claim, 0 or -1; two where it ends at a rounded 0."""
+    for row in rows:
+        for name, cell in row.items():
+            if column in name and (ends := INTERVAL.search(cell)):
+                low, high = sorted(better * float(end) for end in ends.groups())
+                strict = (low > 0) - (high < 0)
+                yield {strict, (low >= 0) - (high <= 0)}
+
+
+@pytest.mark.parametrize("claim", ROWS)
+def test_the_claims_count_the_intervals_of_the_evidence(claim):
+    evidence = "\n" + (DOCS / "evidence.md").read_text()
+    verdicts = part((DOCS / "claims.md").read_text(), "##", "Verdicts")
+    (said,) = (r for r in table(verdicts.split("In how many cells")[1]) if r["claim"] == claim)
+    title, better = ROWS[claim]
+    for column, (study, of) in COLUMNS.items():
+        rows = table(part(part(evidence, "##", study), "###", f"{title}\n"))
+        found = list(signs(rows, of, better))
+        told = [int(count) for count in said[column].split("/")]
+        assert sum(told) == len(found), column
+        for sign, count in zip((1, 0, -1), told, strict=True):
+            sure = sum(sign in each and len(each) == 1 for each in found)
+            assert sure <= count <= sum(sign in each for each in found), column
