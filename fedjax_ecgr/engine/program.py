@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from fedjax_ecgr import check, metrics
 from fedjax_ecgr.algorithms import Algorithm, First, Outcome
@@ -17,20 +16,15 @@ from fedjax_ecgr.augmentations import Augmentation
 from fedjax_ecgr.data.federated import (
     Examples,
     FederatedDataset,
-    by_owner,
     check_clients,
-    check_examples,
-    examples_at,
-    from_owners,
-    held_examples,
     validate,
 )
-from fedjax_ecgr.engine import hosts, memory, streams
+from fedjax_ecgr.engine import compatible, memory, stored, streams
 from fedjax_ecgr.engine.block import compilable, compiled_block
 from fedjax_ecgr.engine.client import Memories, Slot, at_client, head_of, outcome_of
 from fedjax_ecgr.engine.cohort import check_system
-from fedjax_ecgr.engine.evaluation import Evaluation, Tests, evaluation_set, judge
-from fedjax_ecgr.engine.local_steps import Extent, Work, normalise
+from fedjax_ecgr.engine.evaluation import Evaluation, Tests, judge
+from fedjax_ecgr.engine.local_steps import Extent, Work
 from fedjax_ecgr.engine.memory import Memory
 from fedjax_ecgr.engine.placement import Placement
 from fedjax_ecgr.engine.placement import placement as choose_placement
@@ -100,14 +94,6 @@ class Inputs(NamedTuple):
     tests: Tests | None
 
 
-class _Held(NamedTuple):
-    """The examples that models are judged by, as they were given."""
-
-    test: Examples | None
-    client_test: FederatedDataset | None
-    validation: Examples | None
-
-
 def simulation(
     algorithm: Algorithm,
     model: Model,
@@ -165,8 +151,8 @@ def simulation(
     Raises:
       InputError: if anything is out of range or does not fit together.
     """
-    held = _Held(test, client_test, validation)
-    _check_types(algorithm, model, data, held, sampler, system, attack, loss)
+    held = compatible.Held(test, client_test, validation)
+    compatible.check_types(algorithm, model, data, held, sampler, system, attack, loss)
     check.part("shuffle", shuffle, bool, "True or False")
     if memory_budget is not None:
         check.number("memory_budget", memory_budget, low=0, low_open=True)
@@ -181,8 +167,8 @@ def simulation(
     layout = choose_placement(
         placement, cohort_size, chunk_size=chunk_size, num_devices=num_devices
     )
-    _check_params(model)
-    num_classes = _num_classes(model, loss, data.examples)
+    compatible.check_params(model)
+    num_classes = compatible.num_classes_of(model, loss, data.examples)
     check.number("malicious_share", malicious_share, low=0, high=1, high_open=True)
     sampler = uniform() if sampler is None else sampler
     sampler.check(num_clients, cohort_size)
@@ -197,7 +183,7 @@ def simulation(
         local_epochs,
         shuffle,
         attack,
-        _checked_augmentations(augmentations, data.examples),
+        compatible.checked_augmentations(augmentations, data.examples),
     )
     setting = Setting(
         work,
@@ -235,7 +221,7 @@ def _parts(setting: Setting, first: Callable[[Array], State]) -> _Parts:
     return _Parts(setting, first, compilable(setting), jax.jit(partial(judge, setting)))
 
 
-def _inputs(setting: Setting, data: FederatedDataset, held: _Held) -> Inputs:
+def _inputs(setting: Setting, data: FederatedDataset, held: compatible.Held) -> Inputs:
     """Returns the data as programs take it, checked, with room for a round number of batches."""
     work = setting.work
     validate(data, work.num_classes)
@@ -244,7 +230,7 @@ def _inputs(setting: Setting, data: FederatedDataset, held: _Held) -> Inputs:
     check.count(
         "local_epochs", work.local_epochs, high=most, why="local steps are counted in int32"
     )
-    tests = _tests(work, data, held)
+    tests = compatible.tests_of(work, data, held)
     if tests is not None and tests.clients is not None:
         clients = _counted_in_int32(tests.clients)
         tests = tests._replace(clients=padded(clients, setting.eval_batch_size))
@@ -270,7 +256,7 @@ def _assembled(parts: _Parts, inputs: Inputs) -> Simulation:
     def on_devices() -> Inputs:
         # arrays for all programs, be the first to ask one that is being traced
         with jax.ensure_compile_time_eval():
-            return Inputs(*_on_devices(layout, tuple(inputs)))
+            return Inputs(*stored.on_devices(layout, tuple(inputs)))
 
     def evaluate(
         state: State, key: Array | None = None, hyperparameters: PyTree | None = None
@@ -281,7 +267,7 @@ def _assembled(parts: _Parts, inputs: Inputs) -> Simulation:
         return parts.judge(*on_devices(), state, key, given)
 
     return Simulation(
-        init=lambda key: _on_devices(layout, parts.first(key)),
+        init=lambda key: stored.on_devices(layout, parts.first(key)),
         round=lambda *args, **named: run_round(setting, on_devices().data, *args, **named),
         block=compiled_block(parts.block, lambda: on_devices().data),
         evaluate=None if inputs.tests is None else evaluate,
@@ -316,67 +302,15 @@ def _with_data(
             raise check.InputError(
                 f"data: {name} {one} is not allowed, the simulation was made for {other}"
             )
-    held = _Held(test, client_test, validation)
+    held = compatible.Held(test, client_test, validation)
     return _assembled(parts, _inputs(parts.setting, data, held))
 
 
 def _predicting(parts: _Parts, inputs: Inputs) -> Callable[[bool], Memory]:
     """Returns `one_by_one -> Memory`, which compiles once."""
     layout, numbers = parts.setting.placement, numbers_of(parts.setting)
-    shapes = memory.Inputs(*_shapes(layout, (*inputs, *_stated(parts.first, numbers))))
+    shapes = memory.Inputs(*stored.shapes(layout, (*inputs, *_stated(parts.first, numbers))))
     return cache(partial(memory.predict, parts.setting, parts.judge, shapes))
-
-
-def _check_types(
-    algorithm: Algorithm,
-    model: Model,
-    data: FederatedDataset,
-    held: _Held,
-    sampler: Sampler | None,
-    system: System | None,
-    attack: Attack | None,
-    loss: Loss,
-) -> None:
-    """Raises `InputError` for the first part that is something else."""
-    check.part("algorithm", algorithm, Algorithm, "an Algorithm, such as fedavg()")
-    check.part("model", model, Model, "a Model, such as models.mlp(dataset.spec)")
-    check_clients("data", data)
-    if held.client_test is not None:
-        check_clients("client_test", held.client_test)
-    for name, given, contract, such_as in (
-        ("test", held.test, Examples, "Examples, such as those of a dataset, dataset.test"),
-        ("validation", held.validation, Examples, "Examples, such as dataset.validation"),
-        ("sampler", sampler, Sampler, "a Sampler, such as samplers.uniform()"),
-        ("system", system, System, "a System, such as systems.heterogeneous()"),
-        ("attack", attack, Attack, "an Attack, such as attacks.sign_flip()"),
-    ):
-        check.part(name, given, (contract, type(None)), such_as)
-    if not callable(loss):
-        raise check.InputError(
-            f"loss: {check.shown(loss)} is not allowed, it must be a function "
-            "(outputs [B, ..., classes], labels [B, ...]) -> [B, ...]"
-        )
-
-
-def _checked_augmentations(
-    given: Sequence[Augmentation], examples: Examples
-) -> tuple[Augmentation, ...]:
-    """Returns them as a tuple; raises `InputError` unless they can change these examples."""
-    wanted = "a list of Augmentations, such as [augmentations.flip()]"
-    check.part("augmentations", given, Sequence, wanted)
-    for augmentation in given:
-        check.part("augmentations", augmentation, Augmentation, wanted)
-    names = [augmentation.name for augmentation in given]
-    for name in names:
-        if names.count(name) > 1:
-            raise check.InputError(f"augmentations: {name!r} is there twice")
-    if names and examples.inputs.ndim != 4:
-        shape = examples.inputs.shape[1:]
-        raise check.InputError(
-            f"augmentations: {names[0]} is not allowed for inputs of shape {shape}, which are no "
-            "images (height, width, channels)"
-        )
-    return tuple(given)
 
 
 def _check_numbers(
@@ -384,68 +318,6 @@ def _check_numbers(
 ) -> None:
     check_numbers(setting, hyperparameters)
     check_system(setting, data, key, hyperparameters)
-
-
-def _tests(work: Work, data: FederatedDataset, held: _Held) -> Tests | None:
-    """Returns all that evaluations take, checked; None where nothing is to be evaluated."""
-    algorithm, model, num_classes = work.algorithm, work.model, work.num_classes
-    test, client_test, _ = held
-    _check_held(model, data, held)
-    if client_test is not None:
-        validate(client_test, num_classes)
-        if client_test.num_clients != data.num_clients:
-            raise check.InputError(
-                f"client_test: {client_test.num_clients} clients are not allowed, there must be "
-                f"{data.num_clients}, as in the training data"
-            )
-        test = held_examples(client_test) if test is None else test
-    if test is None:
-        if held.validation is not None:
-            raise check.InputError(
-                "validation: not allowed without test examples, which are what is reported"
-            )
-        return None
-    check_examples(test, num_classes, prefix="test_")
-    owned, validation = by_owner(data), None
-    if not owned:  # they are other people's than the clients
-        test = test._replace(owners=None)
-    if held.validation is not None:
-        check_examples(held.validation, num_classes, prefix="validation_")
-        of = held.validation if owned else held.validation._replace(owners=None)
-        validation = evaluation_set(of, data, num_classes)
-    if client_test is None and algorithm.personal is not None:
-        if test.owners is None:
-            raise check.InputError(
-                f"client_test: None is not allowed with {algorithm.name}, whose clients are judged "
-                "by models of their own: each needs test examples of its own (partition.hold_out, "
-                "or test examples with owners in a division by owner)"
-            )
-        owners = np.asarray(test.owners)
-        own = owners < data.num_clients
-        client_test = from_owners(examples_at(test, own), owners[own], data.num_clients)
-    whole = evaluation_set(test, data, num_classes)
-    if client_test is None:
-        return Tests(whole, validation=validation)
-    judged = np.flatnonzero(np.asarray(client_test.sizes))
-    return Tests(whole, client_test, judged, validation)
-
-
-def _check_held(model: Model, data: FederatedDataset, held: _Held) -> None:
-    """Raises `InputError` for examples that the model does not take beside the training data."""
-    own = None if held.client_test is None else held.client_test.examples
-    wanted = data.examples.inputs.shape[1:]
-    for name, examples in (
-        ("test", held.test),
-        ("client_test", own),
-        ("validation", held.validation),
-    ):
-        given = wanted if examples is None else np.shape(examples.inputs)[1:]
-        if examples is not None and given != wanted:
-            complaint = (
-                f"{name}: inputs of shape {given} are not allowed, those of the training data are "
-                f"of shape {wanted} and {model.name} takes no others"
-            )
-            _outputs_of(complaint, model, examples)
 
 
 def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
@@ -483,8 +355,8 @@ def _sent(setting: Setting, data: FederatedDataset) -> Outcome:
 
     numbers = jax.tree.map(lambda x: jnp.asarray(x, float), numbers_of(setting))
     key = jax.eval_shape(streams.root, 0)
-    stored = jax.eval_shape(as_stored, data)
-    return jax.eval_shape(outcome, *_initial(model), key, stored, numbers)
+    held = jax.eval_shape(stored.as_stored, data)
+    return jax.eval_shape(outcome, *compatible.initial(model), key, held, numbers)
 
 
 def _with_messages(setting: Setting, sent: Outcome) -> Setting:
@@ -524,99 +396,3 @@ def _first(setting: Setting, num_clients: int, sent: PyTree) -> Callable[[Array]
         return jax.tree.map(jnp.copy, start_from(setting, num_clients, first, sent))
 
     return lambda key: start(*init(jax.random.fold_in(key, streams.INIT)))
-
-
-def as_stored(tree: PyTree) -> PyTree:
-    """Arrays as devices hold them: integers as int32."""
-    # copied, for a device may use the memory given; `jnp.asarray` compiles a program a shape
-    tree = jax.tree.map(lambda x: x if isinstance(x, Array) else jax.device_put(np.array(x)), tree)
-    return jax.tree.map(narrowed, tree)
-
-
-def narrowed(x: Any) -> Any:
-    """Returns an array as devices hold it: integers of 64 bits as int32."""
-    return x.astype(np.int32) if x.dtype == np.int64 else x
-
-
-def _on_devices(layout: Placement, tree: PyTree) -> PyTree:
-    """Puts arrays on the device, or a copy on each device of the mesh."""
-    tree, everywhere = as_stored(tree), _everywhere(layout)
-    return tree if everywhere is None else hosts.put(tree, everywhere)
-
-
-def _shapes(layout: Placement, tree: PyTree) -> PyTree:
-    """Returns what `_on_devices` would, of arrays or shapes, without any array."""
-    everywhere = _everywhere(layout)
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
-        jax.eval_shape(as_stored, tree),
-    )
-
-
-def _everywhere(layout: Placement) -> NamedSharding | None:
-    return None if layout.mesh is None else NamedSharding(layout.mesh, PartitionSpec())
-
-
-def _initial(model: Model) -> tuple[PyTree, PyTree]:
-    """Returns the shapes of the first parameters and statistics, which JAX remembers."""
-    key = jax.eval_shape(streams.root, 0)
-    return _shape_of(f"model: {model.name} cannot be initialised", model.init, key)
-
-
-def _check_params(model: Model) -> None:
-    """Raises `InputError` unless all parameters are of one floating type."""
-    params, _ = _initial(model)
-    types = sorted({str(x.dtype) for x in jax.tree.leaves(params)})
-    if len(types) != 1 or not jnp.issubdtype(types[0], jnp.floating):
-        given = " and ".join(types) or "no type"
-        raise check.InputError(
-            f"model: {model.name} has parameters of {given}, they must all be of one floating type"
-        )
-
-
-def _num_classes(model: Model, loss: Loss, examples: Examples) -> int:
-    """Returns the width of the outputs; raises `InputError` if data, model and loss clash."""
-    takes = f"model: {model.name} does not take inputs of shape {examples.inputs.shape[1:]}"
-    outputs = _outputs_of(takes, model, examples)
-    labels = _two(examples.labels)
-    wanted = f"({', '.join(map(str, labels.shape))}, classes)"
-    _check_shape("model: outputs of", outputs.shape, outputs.shape[:-1] == labels.shape, wanted)
-    losses = _shape_of("loss: does not take outputs and labels", loss, outputs, labels)
-    wanted = f"{labels.shape}, one number a label"
-    _check_shape("loss:", losses.shape, losses.shape == labels.shape, wanted)
-    return outputs.shape[-1]
-
-
-def _outputs_of(complaint: str, model: Model, examples: Examples) -> jax.ShapeDtypeStruct:
-    """Returns the shape of the outputs for two examples; `InputError` if the model takes none."""
-
-    def forward(params: PyTree, stats: PyTree, key: Array, inputs: Array) -> Array:
-        dtype = jnp.result_type(*jax.tree.leaves(params))
-        inputs = normalise(examples, inputs, dtype)
-        mask = jnp.ones(2, bool)
-        return model.apply(params, stats, inputs, mask=mask, train=False, key=key)[0]
-
-    key = jax.eval_shape(streams.root, 0)
-    return _shape_of(complaint, forward, *_initial(model), key, _two(examples.inputs))
-
-
-def _two(rows: AnyArray) -> jax.ShapeDtypeStruct:
-    """Returns the shape of two examples' inputs or labels, as devices hold them."""
-    stored = jax.eval_shape(as_stored, rows)
-    return jax.ShapeDtypeStruct((2, *stored.shape[1:]), stored.dtype)
-
-
-def _check_shape(what: str, shape: tuple[int, ...], allowed: bool, wanted: str) -> None:
-    if not allowed:
-        raise check.InputError(
-            f"{what} shape {shape} for 2 examples is not allowed, it must be {wanted}"
-        )
-
-
-def _shape_of(complaint: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Returns the shape of what a user's function returns; `InputError` with its own reason."""
-    try:
-        return jax.eval_shape(function, *arguments)
-    except Exception as error:  # a model is the user's code: it may raise anything
-        reason = check.reason(error)
-        raise check.InputError(f"{complaint}: {reason}") from error

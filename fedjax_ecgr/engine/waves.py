@@ -16,7 +16,7 @@ from fedjax_ecgr.engine.block import run_block
 from fedjax_ecgr.engine.evaluation import Evaluation, judge
 from fedjax_ecgr.engine.groups import AXIS, Group, Layout, Member
 from fedjax_ecgr.engine.placement import Placement
-from fedjax_ecgr.engine.program import Inputs, as_stored, narrowed
+from fedjax_ecgr.engine.program import Inputs
 from fedjax_ecgr.engine.room import with_room
 from fedjax_ecgr.engine.round import RoundInfo
 from fedjax_ecgr.engine.run import (
@@ -29,6 +29,7 @@ from fedjax_ecgr.engine.run import (
 )
 from fedjax_ecgr.engine.setting import Setting
 from fedjax_ecgr.engine.state import State
+from fedjax_ecgr.engine.stored import as_stored, narrowed
 from fedjax_ecgr.types import AnyArray, Array, PyTree
 
 _AT_ONCE = "at_once"
